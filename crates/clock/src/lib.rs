@@ -1,0 +1,1 @@
+//! Time, asked for through a port.
