@@ -80,6 +80,11 @@ mod tests {
             .into_iter()
             .map(|n| ByteCount(n).to_string())
             .collect();
-        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.5 GiB", "16.0 EiB"]);
+        assert_eq!(
+            shown,
+            [
+                "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.5 GiB", "16.0 EiB"
+            ]
+        );
     }
 }

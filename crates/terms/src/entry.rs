@@ -66,7 +66,10 @@ impl EntryPath {
     /// The path, if it is relative and clean.
     pub fn new(path: impl Into<Vec<u8>>) -> Result<EntryPath, EntryPathError> {
         let path = path.into();
-        let refuse = |reason| EntryPathError { path: String::from_utf8_lossy(&path).into_owned(), reason };
+        let refuse = |reason| EntryPathError {
+            path: String::from_utf8_lossy(&path).into_owned(),
+            reason,
+        };
         if path.is_empty() || path.len() > 4096 {
             return Err(refuse("it is empty or longer than 4096 bytes"));
         }
@@ -109,7 +112,12 @@ impl fmt::Debug for EntryPath {
 impl From<EntryPath> for PathForm {
     fn from(path: EntryPath) -> PathForm {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
-        String::from_utf8(path.0).map_or_else(|e| PathForm::Hex { hex: hex(e.as_bytes()) }, PathForm::Text)
+        String::from_utf8(path.0).map_or_else(
+            |e| PathForm::Hex {
+                hex: hex(e.as_bytes()),
+            },
+            PathForm::Text,
+        )
     }
 }
 
@@ -126,7 +134,13 @@ impl TryFrom<PathForm> for EntryPath {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2)).collect()
+    pairs
+        .map(|pair| {
+            u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16)
+                .ok()
+                .filter(|_| pair.len() == 2)
+        })
+        .collect()
 }
 
 /// One entry of a base, as the source announced it.
@@ -153,7 +167,9 @@ mod tests {
 
     #[test]
     fn paths_that_leave_their_directory_are_refused() {
-        let hostile: [&[u8]; 9] = [b"", b"/etc", b"..", b"a/../b", b"a//b", b"a/", b"./a", b"a/.", b"a\0b"];
+        let hostile: [&[u8]; 9] = [
+            b"", b"/etc", b"..", b"a/../b", b"a//b", b"a/", b"./a", b"a/.", b"a\0b",
+        ];
         for path in hostile {
             assert!(EntryPath::new(path).is_err(), "{path:?} was accepted");
         }

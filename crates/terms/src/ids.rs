@@ -33,13 +33,18 @@ impl SourceName {
 impl FromStr for SourceName {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let characters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let characters = text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let edges = !text.starts_with('-') && !text.ends_with('-');
         if characters && edges && (1..=63).contains(&text.len()) {
             return Ok(SourceName(text.to_owned()));
         }
         let expected = "a service name: 1 to 63 characters of a-z, 0-9 and inner hyphens";
-        Err(IdError { text: text.to_owned(), expected })
+        Err(IdError {
+            text: text.to_owned(),
+            expected,
+        })
     }
 }
 
@@ -58,7 +63,10 @@ impl Suffix {
 
     fn parse(text: &str) -> Option<Suffix> {
         let bytes: [u8; 10] = text.as_bytes().try_into().ok()?;
-        bytes.iter().all(|b| ALPHABET.contains(b)).then_some(Suffix(bytes))
+        bytes
+            .iter()
+            .all(|b| ALPHABET.contains(b))
+            .then_some(Suffix(bytes))
     }
 }
 
@@ -117,7 +125,14 @@ impl FromStr for TimedId {
             }
             _ => false,
         };
-        if valid { Ok(TimedId(text.to_owned())) } else { Err(IdError { text: text.to_owned(), expected: TIMED }) }
+        if valid {
+            Ok(TimedId(text.to_owned()))
+        } else {
+            Err(IdError {
+                text: text.to_owned(),
+                expected: TIMED,
+            })
+        }
     }
 }
 
@@ -167,7 +182,10 @@ impl fmt::Display for WrapId {
 impl FromStr for WrapId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let refuse = || IdError { text: text.to_owned(), expected: "the name of a key wrap: ten characters a-z, 2-7" };
+        let refuse = || IdError {
+            text: text.to_owned(),
+            expected: "the name of a key wrap: ten characters a-z, 2-7",
+        };
         Suffix::parse(text).map(WrapId).ok_or_else(refuse)
     }
 }
@@ -189,13 +207,21 @@ mod tests {
     #[test]
     fn names_that_could_leave_their_place_are_refused() {
         for text in ["", "-a", "a-", "A", "a/b", "..", "a.b", "a b", &"a".repeat(64)] {
-            assert!(text.parse::<SourceName>().is_err(), "{text:?} was taken for a service name");
+            assert!(
+                text.parse::<SourceName>().is_err(),
+                "{text:?} was taken for a service name"
+            );
         }
     }
 
     #[test]
     fn ids_of_another_shape_are_refused() {
-        for text in ["", "20261123T020011Z-full", "20261123T020011Z-full-k3q7mz2ab1", "20261123 020011Z-full-k3q7mz2abc"] {
+        for text in [
+            "",
+            "20261123T020011Z-full",
+            "20261123T020011Z-full-k3q7mz2ab1",
+            "20261123 020011Z-full-k3q7mz2abc",
+        ] {
             assert!(text.parse::<TimedId>().is_err(), "{text:?} was taken for an id");
         }
     }

@@ -18,9 +18,13 @@ mod target;
 pub use bytes::{ByteCount, Rate};
 pub use durable::Durable;
 pub use entry::{EntryHeader, EntryKind, EntryPath, EntryPathError, EntryRole};
-pub use ids::{BackupId, EpochId, GenerationId, IdError, RecordId, RunId, SourceName, Suffix, TimedId, WrapId};
+pub use ids::{
+    BackupId, EpochId, GenerationId, IdError, RecordId, RunId, SourceName, Suffix, TimedId, WrapId,
+};
 pub use log::{Branch, EngineKind, Lineage, LogRange, Position, RetentionClass};
 pub use log_facts::{LogFacts, LogMark, LogPoint, LogPointKind, RecordBounds, TransactionBounds};
 pub use lsn::{Lsn, LsnParseError};
-pub use postgres::{ServerVersion, SystemIdentifier, Timeline, WalFileName, WalSegmentNumber, WalSegmentSize};
+pub use postgres::{
+    ServerVersion, SystemIdentifier, Timeline, WalFileName, WalSegmentNumber, WalSegmentSize,
+};
 pub use target::{RecoveryTarget, TargetError};

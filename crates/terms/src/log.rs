@@ -55,8 +55,12 @@ pub enum RetentionClass {
 
 impl RetentionClass {
     /// Every class, shortest first.
-    pub const ALL: [RetentionClass; 4] =
-        [RetentionClass::Days35, RetentionClass::Year1, RetentionClass::Years3, RetentionClass::Years7];
+    pub const ALL: [RetentionClass; 4] = [
+        RetentionClass::Days35,
+        RetentionClass::Year1,
+        RetentionClass::Years3,
+        RetentionClass::Years7,
+    ];
 
     /// The promise in days.
     pub fn days(self) -> i64 {
@@ -164,7 +168,9 @@ impl TryFrom<String> for Lineage {
 impl FromStr for Lineage {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        fixed_hex(text, 8).map(|n| Lineage(n as u32)).ok_or_else(|| format!("{text:?} is not a lineage: expected 8 hex digits"))
+        fixed_hex(text, 8)
+            .map(|n| Lineage(n as u32))
+            .ok_or_else(|| format!("{text:?} is not a lineage: expected 8 hex digits"))
     }
 }
 
@@ -202,14 +208,20 @@ impl FromStr for Branch {
 
 /// Reads exactly `digits` lower-case hexadecimal digits.
 pub(crate) fn fixed_hex(text: &str, digits: usize) -> Option<u64> {
-    let lower_hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    (text.len() == digits && lower_hex).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+    let lower_hex = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (text.len() == digits && lower_hex)
+        .then(|| u64::from_str_radix(text, 16).ok())
+        .flatten()
 }
 
 impl FromStr for Position {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        fixed_hex(text, 16).map(Position).ok_or_else(|| format!("{text:?} is not a position: expected 16 hex digits"))
+        fixed_hex(text, 16)
+            .map(Position)
+            .ok_or_else(|| format!("{text:?} is not a position: expected 16 hex digits"))
     }
 }
 

@@ -163,7 +163,10 @@ mod tests {
                 last_time: time,
             }),
             points: vec![],
-            mark: Some(LogMark { position: Position(start + 1), time }),
+            mark: Some(LogMark {
+                position: Position(start + 1),
+                time,
+            }),
         }
     }
 
@@ -173,8 +176,13 @@ mod tests {
         let left = a.clone().join(b.clone()).join(c.clone());
         let right = a.join(b.join(c));
         assert_eq!(left, right);
-        let times = left.transactions.map(|t| (t.time_min, t.time_max, t.last_time, t.count));
+        let times = left
+            .transactions
+            .map(|t| (t.time_min, t.time_max, t.last_time, t.count));
         assert_eq!(times, Some((400, 500, 400, 2)));
-        assert_eq!(left.records.map(|r| (r.first_start.0, r.last_end.0)), Some((10, 31)));
+        assert_eq!(
+            left.records.map(|r| (r.first_start.0, r.last_end.0)),
+            Some((10, 31))
+        );
     }
 }

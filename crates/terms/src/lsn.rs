@@ -58,7 +58,9 @@ impl FromStr for Lsn {
     type Err = LsnParseError;
 
     fn from_str(text: &str) -> Result<Lsn, LsnParseError> {
-        let refuse = || LsnParseError { text: text.to_owned() };
+        let refuse = || LsnParseError {
+            text: text.to_owned(),
+        };
         let half = |part: &str| -> Option<u64> {
             let digits = (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
             digits.then(|| u64::from_str_radix(part, 16).ok()).flatten()
@@ -97,7 +99,18 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "/", "1", "1/", "/1", "1/123456789", "g/0", "+1/0", "1/2/3", " 1/2"] {
+        for text in [
+            "",
+            "/",
+            "1",
+            "1/",
+            "/1",
+            "1/123456789",
+            "g/0",
+            "+1/0",
+            "1/2/3",
+            " 1/2",
+        ] {
             assert!(text.parse::<Lsn>().is_err(), "{text:?} was taken for an LSN");
         }
     }

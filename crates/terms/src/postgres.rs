@@ -45,7 +45,9 @@ impl Serialize for SystemIdentifier {
 impl<'de> Deserialize<'de> for SystemIdentifier {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(SystemIdentifier).map_err(serde::de::Error::custom)
+        text.parse()
+            .map(SystemIdentifier)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -146,7 +148,11 @@ impl WalFileName {
     /// The name of `segment` on `timeline` (XLogFileName).
     pub fn new(timeline: Timeline, segment: WalSegmentNumber, size: WalSegmentSize) -> WalFileName {
         let per_id = 0x1_0000_0000 / size.bytes();
-        WalFileName { timeline, high: (segment.0 / per_id) as u32, low: (segment.0 % per_id) as u32 }
+        WalFileName {
+            timeline,
+            high: (segment.0 / per_id) as u32,
+            low: (segment.0 % per_id) as u32,
+        }
     }
 
     /// The segment that the name stands for, or none if no segment of that size has this name.
@@ -168,14 +174,22 @@ impl FromStr for WalFileName {
 
     fn from_str(text: &str) -> Result<WalFileName, String> {
         let refuse = || format!("{text:?} is not the name of a WAL segment");
-        if text.len() != 24 || !text.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)) {
+        if text.len() != 24
+            || !text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+        {
             return Err(refuse());
         }
         let part = |from: usize| {
             let digits = text.get(from..from + 8).unwrap_or_default();
             u32::from_str_radix(digits, 16).map_err(|_| refuse())
         };
-        Ok(WalFileName { timeline: Timeline(part(0)?), high: part(8)?, low: part(16)? })
+        Ok(WalFileName {
+            timeline: Timeline(part(0)?),
+            high: part(8)?,
+            low: part(16)?,
+        })
     }
 }
 
@@ -201,9 +215,17 @@ mod tests {
     #[test]
     fn a_known_segment_has_its_known_name() {
         let size = WalSegmentSize::DEFAULT;
-        let name = WalFileName::new(Timeline(7), size.segment_holding("3/A1000028".parse().unwrap()), size);
+        let name = WalFileName::new(
+            Timeline(7),
+            size.segment_holding("3/A1000028".parse().unwrap()),
+            size,
+        );
         assert_eq!(name.to_string(), "0000000700000003000000A1");
-        assert_eq!(size.start_of_segment_holding("3/A1000028".parse().unwrap()).to_string(), "3/A1000000");
+        assert_eq!(
+            size.start_of_segment_holding("3/A1000028".parse().unwrap())
+                .to_string(),
+            "3/A1000000"
+        );
     }
 
     #[test]

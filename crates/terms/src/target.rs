@@ -61,7 +61,9 @@ impl RecoveryTarget {
             Some(("lsn", lsn)) => Ok(Some(RecoveryTarget::Lsn(lsn.parse()?))),
             Some(("xid", number)) => parse_transaction(number).map(Some),
             Some(("name", name)) => parse_name(name).map(Some),
-            Some(("offset" | "before", _)) => Err(TargetError::OtherEngine { text: text.to_owned() }),
+            Some(("offset" | "before", _)) => Err(TargetError::OtherEngine {
+                text: text.to_owned(),
+            }),
             _ => Ok(None),
         }
     }
@@ -69,7 +71,9 @@ impl RecoveryTarget {
 
 fn parse_transaction(text: &str) -> Result<RecoveryTarget, TargetError> {
     let number = text.parse::<u32>().ok().filter(|xid| *xid >= 3);
-    let refuse = || TargetError::Transaction { text: text.to_owned() };
+    let refuse = || TargetError::Transaction {
+        text: text.to_owned(),
+    };
     number.map(RecoveryTarget::Transaction).ok_or_else(refuse)
 }
 
@@ -102,10 +106,18 @@ mod tests {
         let read = |text| RecoveryTarget::parse_word(text);
         assert_eq!(read("latest"), Ok(Some(RecoveryTarget::Latest)));
         assert_eq!(read("immediate"), Ok(Some(RecoveryTarget::Immediate)));
-        assert_eq!(read("lsn:1/20"), Ok(Some(RecoveryTarget::Lsn(Lsn(0x1_0000_0020)))));
+        assert_eq!(
+            read("lsn:1/20"),
+            Ok(Some(RecoveryTarget::Lsn(Lsn(0x1_0000_0020))))
+        );
         assert_eq!(read("xid:700"), Ok(Some(RecoveryTarget::Transaction(700))));
         assert_eq!(read("name:a:b"), Ok(Some(RecoveryTarget::Name("a:b".into()))));
         assert_eq!(read("2026-11-23T02:17:41Z"), Ok(None));
-        assert!(read("xid:2").is_err() && read("name:").is_err() && read("lsn:x").is_err() && read("offset:7").is_err());
+        assert!(
+            read("xid:2").is_err()
+                && read("name:").is_err()
+                && read("lsn:x").is_err()
+                && read("offset:7").is_err()
+        );
     }
 }

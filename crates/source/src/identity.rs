@@ -1,0 +1,27 @@
+//! Who a source is, and where its log stands.
+
+use backstay_terms::{EngineKind, Position};
+
+/// A place in a source's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// PostgreSQL's system identifier; for Redis derived from the replication id.
+    pub system: u64,
+    /// The timeline.
+    pub timeline: u32,
+    /// The position.
+    pub position: Position,
+}
+
+/// Who a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The kind of system.
+    pub engine: EngineKind,
+    /// The version for people: `15.20`.
+    pub version: String,
+    /// The end of its log now.
+    pub place: LogPlace,
+    /// The size at whose multiples the log is cut into files (PostgreSQL's WAL segment size), in bytes.
+    pub segment_size: u64,
+}
