@@ -6,6 +6,8 @@
 
 mod error;
 mod facts;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
 mod key;
 mod listing;
 mod memory;
