@@ -1,0 +1,311 @@
+//! What can go wrong with a PostgreSQL server, as values that a caller can act on.
+//!
+//! Promise: no message contains a password. `retry` is a property of the error, never a guess from text.
+//! Not here: logging and exit codes (engine, the binary).
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use backstay_source::Retry;
+
+use crate::conninfo::ConninfoError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The connection string cannot be used.
+    #[error("connection string: {0}")]
+    Conninfo(#[from] ConninfoError),
+    /// No connection to the address.
+    #[error("cannot connect to {host}: {source}")]
+    Connect {
+        /// Address as in the connection string.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The peer did not answer in time.
+    #[error("{host} did not answer within {waited:?} while {doing}")]
+    Timeout {
+        /// Address as in the connection string.
+        host: String,
+        /// How long we waited.
+        waited: Duration,
+        /// What we were doing.
+        doing: &'static str,
+    },
+    /// The encrypted channel could not be made, or the certificate was refused.
+    #[error("TLS with {host}: {reason}")]
+    Tls {
+        /// Address as in the connection string.
+        host: String,
+        /// What was refused.
+        reason: String,
+    },
+    /// The server's certificate names no host in a subject alternative name.
+    #[error("TLS with {host}: the certificate has only a common name, no subject alternative name")]
+    TlsCommonNameOnly {
+        /// Address as in the connection string.
+        host: String,
+    },
+    /// The server does not offer TLS and the mode asks for it.
+    #[error("{host} does not offer TLS, and sslmode={mode} asks for it")]
+    TlsRefused {
+        /// Address as in the connection string.
+        host: String,
+        /// The mode in force.
+        mode: &'static str,
+    },
+    /// The server asks for a password and none was found.
+    #[error("{host} asks for a password for user \"{user}\" and none was found{passfile}")]
+    PasswordMissing {
+        /// Address as in the connection string.
+        host: String,
+        /// The role.
+        user: String,
+        /// Why the password file did not help: empty or starting with a semicolon.
+        passfile: String,
+    },
+    /// Authentication cannot go on, for a reason on our side.
+    #[error("authentication at {host}: {reason}")]
+    Authentication {
+        /// Address as in the connection string.
+        host: String,
+        /// What we refuse or do not know.
+        reason: String,
+    },
+    /// The server answered with an error.
+    #[error("server: {severity}: {message} ({sqlstate}){}", Tail(detail, hint))]
+    Server {
+        /// ERROR, FATAL or PANIC.
+        severity: Severity,
+        /// The five characters of PostgreSQL's appendix A.
+        sqlstate: SqlState,
+        /// Primary message.
+        message: String,
+        /// Second line, if any.
+        detail: Option<String>,
+        /// What the server suggests, if anything.
+        hint: Option<String>,
+    },
+    /// The server closed the connection, or the network did.
+    #[error("the connection to {host} was lost: {source}")]
+    Lost {
+        /// Address as in the connection string.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server sent what the protocol does not allow here.
+    #[error("protocol violation: {0}")]
+    Protocol(String),
+    /// The server is of a version that we do not know.
+    #[error("PostgreSQL server version {0} is not supported")]
+    Version(u32),
+    /// An archive of a base backup holds an entry that we refuse to store.
+    #[error("base backup: entry \"{path}\" refused: {reason}")]
+    Entry {
+        /// Name in the archive, with control characters escaped.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What arrived is not what the server's own manifest lists.
+    #[error("base backup: the server's manifest disagrees: {0}")]
+    Manifest(String),
+    /// WAL that the backup needs could not be read.
+    #[error("base backup: WAL from {from} to {to}: {reason}")]
+    BackupWal {
+        /// First position wanted, as PostgreSQL writes it.
+        from: String,
+        /// Position to reach, as PostgreSQL writes it.
+        to: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The scratch directory failed.
+    #[error("scratch file {path}: {source}")]
+    Scratch {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl PostgresError {
+    /// What the person can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Conninfo(error) => error.advice(),
+            Self::Connect { .. } => "check that the server runs and that host and port are right",
+            Self::Timeout { .. } | Self::Lost { .. } => {
+                "check the network and the server's log, then run again"
+            }
+            Self::Tls { .. } => {
+                "set sslrootcert to the authority that signed the server's certificate, and use the host name in it"
+            }
+            Self::TlsCommonNameOnly { .. } => {
+                "make a certificate with a name: openssl req -x509 -addext subjectAltName=DNS:HOST …"
+            }
+            Self::TlsRefused { .. } => {
+                "set ssl = on at the server, or choose sslmode=disable for a network that you trust"
+            }
+            Self::PasswordMissing { .. } => {
+                "put a line host:port:database:user:password into ~/.pgpass with mode 0600, or set PGPASSWORD"
+            }
+            Self::Authentication { .. } => {
+                "set password_encryption = scram-sha-256 and a matching line in pg_hba.conf"
+            }
+            Self::Server { sqlstate, .. } => server_advice(*sqlstate),
+            Self::Protocol(_) => {
+                "check that the address is a PostgreSQL server and not a pooler; report this if it is"
+            }
+            Self::Version(_) => "use a server of version 13 to 18",
+            Self::Entry { .. } => "remove the named file or link from the data directory of the server",
+            Self::Manifest(_) => {
+                "run the backup again; if it repeats, the network or the server changes bytes"
+            }
+            Self::BackupWal { .. } => {
+                "raise max_wal_senders and max_slot_wal_keep_size at the server, then run again"
+            }
+            Self::Scratch { .. } => "free space in the scratch directory, or name another",
+        }
+    }
+
+    /// Whether the same call can succeed later without a person's help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Lost { .. } | Self::BackupWal { .. } => {
+                Retry::Later
+            }
+            Self::Server { sqlstate, .. } if sqlstate.is_passing() => Retry::Later,
+            _ => Retry::Never,
+        }
+    }
+
+    /// The server's SQLSTATE, where the server spoke.
+    pub fn sqlstate(&self) -> Option<SqlState> {
+        match self {
+            Self::Server { sqlstate, .. } => Some(*sqlstate),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn protocol(what: impl Into<String>) -> Self {
+        Self::Protocol(what.into())
+    }
+}
+
+fn server_advice(sqlstate: SqlState) -> &'static str {
+    match &sqlstate.0 {
+        b"28P01" => "check the password: PGPASSWORD, the connection string or ~/.pgpass",
+        b"28000" => {
+            "add a line for this user and address to pg_hba.conf, for the database \"replication\" too"
+        }
+        b"42501" => "grant the role what it lacks: ALTER ROLE … REPLICATION, GRANT pg_monitor",
+        b"53300" => "raise max_connections or max_wal_senders at the server",
+        b"58P01" => "the server has removed this WAL: take a new base backup",
+        b"55006" => "another client uses the replication slot: stop it, or name another slot",
+        b"XX001" => "the server found damaged pages: repair or restore the named files",
+        b"57P03" => "wait until the server accepts connections",
+        _ => "read the server's message and log",
+    }
+}
+
+struct Tail<'a>(&'a Option<String>, &'a Option<String>);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(detail) = self.0 {
+            write!(f, "; {detail}")?;
+        }
+        match self.1 {
+            Some(hint) => write!(f, "; hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How bad a server's message is. Source: PostgreSQL manual, "Error and Notice Message Fields", field V.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The command failed.
+    Error,
+    /// The session ended.
+    Fatal,
+    /// All sessions ended.
+    Panic,
+    /// Something is wrong and the command went on.
+    Warning,
+    /// NOTICE, INFO, LOG and DEBUG.
+    Notice,
+}
+
+impl Severity {
+    pub(crate) fn from_field(text: &str) -> Self {
+        match text {
+            "ERROR" => Self::Error,
+            "FATAL" => Self::Fatal,
+            "PANIC" => Self::Panic,
+            "WARNING" => Self::Warning,
+            _ => Self::Notice,
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+            Self::Panic => "PANIC",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+        })
+    }
+}
+
+/// A SQLSTATE: five letters or digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SqlState(pub [u8; 5]);
+
+impl SqlState {
+    /// Page checksums did not match.
+    pub const DATA_CORRUPTED: Self = Self(*b"XX001");
+    /// A file, here nearly always a WAL segment, is not there any more.
+    pub const UNDEFINED_FILE: Self = Self(*b"58P01");
+    /// The slot or object is in use.
+    pub const OBJECT_IN_USE: Self = Self(*b"55006");
+    /// No such object, here a slot.
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    /// The role may not.
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
+
+    /// The state in a message's field C; anything malformed becomes `XX000` (internal error).
+    pub(crate) fn from_field(text: &[u8]) -> Self {
+        match <[u8; 5]>::try_from(text) {
+            Ok(code) if code.iter().all(u8::is_ascii_alphanumeric) => Self(code),
+            _ => Self(*b"XX000"),
+        }
+    }
+
+    // Classes 08 (connection), 53 (resources), 57P (shutdown, starting up) and 55006 (in use) pass by themselves.
+    fn is_passing(self) -> bool {
+        let class = &self.0[..2];
+        class == b"08" || class == b"53" || &self.0[..3] == b"57P" || self == Self::OBJECT_IN_USE
+    }
+}
+
+impl fmt::Display for SqlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{}", *byte as char))
+    }
+}
+
+impl fmt::Debug for SqlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
