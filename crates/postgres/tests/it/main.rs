@@ -1,0 +1,5 @@
+//! Integration tests against a real PostgreSQL.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod connection;
