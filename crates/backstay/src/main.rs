@@ -1,1 +1,3 @@
-fn main(){}
+//! The binary: command line, configuration, wiring and printing.
+
+fn main() {}
