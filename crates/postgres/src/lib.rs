@@ -9,9 +9,12 @@
 pub mod base_backup;
 mod connection;
 pub mod conninfo;
+pub mod control_file;
 mod error;
 pub mod replication;
+pub mod timeline;
 mod tls;
+pub mod wal;
 pub mod wire;
 
 pub use connection::{Answer, Connection, CopyBoth, CopyBothMessage, CopyBothStart, Mode};
