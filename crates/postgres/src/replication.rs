@@ -1,4 +1,7 @@
 //! The commands of a replication connection.
 //!
-//! Promise: every command is built and its answer read in one place.
-//! Not here: the wire (wire, connection), the stream's state machine.
+//! Promise: every command is built and its answer read in one place; what differs between server versions is in `version`.
+//! Not here: the wire (wire, connection), base backups (base_backup).
+
+pub mod command;
+pub mod version;
