@@ -4,15 +4,21 @@
 //! `put_if_absent` has answered. Every adapter and wrapper passes one conformance suite.
 //! Not here: what the names and bytes mean (repository); S3 (an adapter of its own, to come).
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+pub mod directory;
 mod error;
 mod facts;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
 mod key;
+mod limit;
 mod listing;
 mod memory;
+mod meter;
 mod object;
 mod operation;
+mod retry;
 
 use std::fmt;
 use std::ops::Range;
@@ -21,15 +27,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+pub use directory::LocalDirectory;
 pub use error::{Retry, StoreError};
 pub use facts::{StoreClock, StoreFacts, StoreKind, Support};
 pub use key::{Key, KeyFault, Prefix};
+pub use limit::{Bandwidth, LimitedStore};
 pub use listing::{LIST_PAGE_MAX, list_all};
 pub use memory::{MemoryImage, MemoryStore};
+pub use meter::{Meter, MeteredStore, RangeRead, Tally};
 pub use object::{
     Created, More, ObjectMeta, Page, Thaw, ThawRequest, ThawSpeed, Version, VersionId, VersionKind,
 };
 pub use operation::{Call, Operation};
+pub use retry::{Patience, RetryingStore};
 
 /// Where objects live: immutable byte strings under names.
 ///

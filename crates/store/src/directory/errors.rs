@@ -1,0 +1,40 @@
+//! The kernel's errors as errors of a store.
+//!
+//! Promise: what may pass by itself is told apart from what needs a person.
+//! Not here: the errors that an operation expects (writing, walk).
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::{Call, StoreError};
+
+/// The store's error for a failed file call.
+pub(super) fn explain(call: Call, error: &io::Error) -> StoreError {
+    let detail = error.to_string();
+    match Errno::from_io_error(error) {
+        // A name below an object is simply not there, as in a bucket.
+        Some(Errno::NOENT | Errno::NOTDIR) => StoreError::NotFound { call },
+        Some(Errno::ACCESS | Errno::PERM) => StoreError::PermissionDenied { call, detail },
+        Some(Errno::LOOP) => StoreError::PermissionDenied {
+            call,
+            detail: "a symbolic link is in the way; a repository directory holds none".to_owned(),
+        },
+        Some(Errno::NOSPC | Errno::DQUOT) => StoreError::NoSpace { call, detail },
+        Some(Errno::ROFS) => StoreError::ReadOnly { call },
+        Some(Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::NOTCONN) => {
+            StoreError::Unreachable { call, detail }
+        }
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR) => {
+            StoreError::Busy { call, detail }
+        }
+        Some(Errno::OPNOTSUPP | Errno::NOSYS) => StoreError::NotSupported { call, detail },
+        Some(Errno::IO) => StoreError::Damaged { call, detail },
+        _ => StoreError::Other { call, detail },
+    }
+}
+
+/// Whether the call failed with this error of the kernel.
+pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
+}

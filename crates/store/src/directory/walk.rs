@@ -1,0 +1,125 @@
+//! Listings of a directory tree in the byte order of whole names.
+//!
+//! Promise: reads only the directories that the prefix and the starting point need, and stops one
+//! name after the limit. Hidden names, temporary files and what cannot be a name are left out.
+//! Not here: pages beyond the first (listing).
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::errors::is;
+use super::writing::join;
+use super::{Entry, EntryKind, FileFacts, Shared};
+use crate::{Key, More, ObjectMeta, Page, Prefix};
+
+/// One listing under way.
+struct Walk<'a> {
+    shared: &'a Shared,
+    prefix: &'a str,
+    after: &'a str,
+    limit: usize,
+    found: Vec<ObjectMeta>,
+}
+
+impl Shared {
+    pub(super) fn list(&self, prefix: &Prefix, start_after: Option<&Key>, limit: usize) -> io::Result<Page> {
+        let mut walk = Walk {
+            shared: self,
+            prefix: prefix.as_str(),
+            after: start_after.map_or("", Key::as_str),
+            limit,
+            found: Vec::new(),
+        };
+        walk.visit(super::writing::parent_of(prefix.as_str()))?;
+        let mut objects = walk.found;
+        let more = match objects.len() > limit {
+            true => More::Yes,
+            false => More::No,
+        };
+        objects.truncate(limit);
+        Ok(Page { objects, more })
+    }
+
+    pub(super) fn meta(&self, key: Key) -> io::Result<ObjectMeta> {
+        let facts = self.calls.stat(key.as_str())?;
+        match facts.kind {
+            EntryKind::File => Ok(describe(key, &facts)),
+            EntryKind::Directory => Err(Errno::NOENT.into()),
+            EntryKind::Other => Err(Errno::LOOP.into()),
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Adds the names below a directory until one more than the limit is found.
+    fn visit(&mut self, directory: &str) -> io::Result<()> {
+        let entries = match self.shared.calls.entries(directory) {
+            // Nothing has been written there yet, it was removed meanwhile, or it is an object.
+            Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::NOTDIR) => return Ok(()),
+            entries => entries?,
+        };
+        for (path, kind) in self.in_order(directory, entries) {
+            if self.found.len() > self.limit {
+                return Ok(());
+            }
+            match kind {
+                EntryKind::Directory => self.visit(path.trim_end_matches('/'))?,
+                EntryKind::File | EntryKind::Other => self.add(path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries that can matter, in the order of the whole names below them: a directory
+    /// sorts as its name with a slash, because `a-b` comes before `a/b` though `a` comes before `a-b`.
+    fn in_order(&self, directory: &str, entries: Vec<Entry>) -> Vec<(String, EntryKind)> {
+        let mut wanted: Vec<(String, EntryKind)> = entries
+            .into_iter()
+            .filter(|entry| !entry.name.starts_with('.'))
+            .map(|entry| (path_in_order(directory, &entry), entry.kind))
+            .filter(|(path, kind)| self.can_matter(path, *kind))
+            .collect();
+        wanted.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        wanted
+    }
+
+    fn can_matter(&self, path: &str, kind: EntryKind) -> bool {
+        if kind == EntryKind::Directory {
+            let holds_prefix = path.starts_with(self.prefix) || self.prefix.starts_with(path);
+            let goes_past = path > self.after || self.after.starts_with(path);
+            return holds_prefix && goes_past;
+        }
+        path.starts_with(self.prefix) && path > self.after
+    }
+
+    fn add(&mut self, path: String) -> io::Result<()> {
+        let Ok(key) = Key::new(path) else {
+            // Not ours: `lost+found` and the like.
+            return Ok(());
+        };
+        match self.shared.meta(key) {
+            Ok(object) => self.found.push(object),
+            // Deleted since the directory was read.
+            Err(error) if is(&error, Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn path_in_order(directory: &str, entry: &Entry) -> String {
+    let mut path = join(directory, &entry.name);
+    if entry.kind == EntryKind::Directory {
+        path.push('/');
+    }
+    path
+}
+
+fn describe(key: Key, facts: &FileFacts) -> ObjectMeta {
+    ObjectMeta {
+        key,
+        size: facts.size,
+        modified: facts.modified,
+    }
+}
