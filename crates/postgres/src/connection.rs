@@ -72,6 +72,7 @@ pub struct Connection {
     host: String,
     parameters: BTreeMap<String, String>,
     notices: Vec<Notice>,
+    process_id: i32,
     answer_timeout: Duration,
     state: State,
 }
@@ -97,6 +98,11 @@ impl Connection {
     /// The address in use, as a person would write it.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The server process of this session: unique among the server's sessions while this one lives.
+    pub fn process_id(&self) -> i32 {
+        self.process_id
     }
 
     /// A parameter that the server reported, for instance `server_version`.
@@ -192,6 +198,10 @@ impl Connection {
                 }
                 Incoming::Parameter { name, value } => {
                     self.parameters.insert(name, value);
+                    continue;
+                }
+                Incoming::ProcessId(id) => {
+                    self.process_id = id;
                     continue;
                 }
                 Incoming::Aside => continue,

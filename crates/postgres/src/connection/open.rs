@@ -124,6 +124,7 @@ async fn start(
         host: host.display(),
         parameters: Default::default(),
         notices: Vec::new(),
+        process_id: 0,
         answer_timeout: ANSWER_TIMEOUT_DEFAULT,
         state: State::Running,
     };

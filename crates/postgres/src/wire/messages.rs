@@ -83,7 +83,9 @@ pub(crate) enum Incoming {
     },
     Notice(Notice),
     Error(Notice),
-    /// Of no interest to us: notifications, the key for cancelling.
+    /// The server process of this session.
+    ProcessId(i32),
+    /// Of no interest to us: notifications.
     Aside,
 }
 
@@ -124,7 +126,8 @@ impl Incoming {
             },
             Message::NoticeResponse(body) => Self::Notice(notice(body.fields())?),
             Message::ErrorResponse(body) => Self::Error(notice(body.fields())?),
-            Message::NotificationResponse(_) | Message::BackendKeyData(_) => Self::Aside,
+            Message::NotificationResponse(_) => Self::Aside,
+            Message::BackendKeyData(body) => Self::ProcessId(body.process_id()),
             _ => return Ok(None),
         }))
     }
