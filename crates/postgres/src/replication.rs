@@ -4,4 +4,5 @@
 //! Not here: the wire (wire, connection), base backups (base_backup).
 
 pub mod command;
+pub mod feed;
 pub mod version;
