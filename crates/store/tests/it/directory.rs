@@ -1,0 +1,202 @@
+//! A directory of the real file system: links, strangers, leftovers, errors of the kernel.
+//!
+//! Promise: every test has a directory of its own.
+//! Not here: crashes (crash), the port's promises (conformance).
+
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_clock::{SimClock, SystemClock};
+use backstay_store::directory::Swept;
+use backstay_store::{Created, LocalDirectory, Prefix, Store, StoreError, list_all};
+use bytes::Bytes;
+
+use crate::support::{Scratch, clock, key, prefix};
+
+async fn open(scratch: &Scratch) -> LocalDirectory {
+    LocalDirectory::open(scratch.path(), clock()).await.unwrap()
+}
+
+async fn names(store: &LocalDirectory, below: &str) -> Vec<String> {
+    let listed = list_all(store, &prefix(below), None).await.unwrap();
+    listed.into_iter().map(|object| object.key.to_string()).collect()
+}
+
+#[tokio::test]
+async fn no_call_follows_a_symbolic_link_out_of_the_root() {
+    let (scratch, outside) = (Scratch::new(), Scratch::new());
+    std::fs::write(outside.path().join("secret"), "secret").unwrap();
+    symlink(outside.path(), scratch.path().join("folder")).unwrap();
+    symlink(outside.path().join("secret"), scratch.path().join("file")).unwrap();
+    let store = open(&scratch).await;
+    for name in ["folder/secret", "file", "folder/new"] {
+        let name = key(name);
+        let refused = [
+            store.get(&name).await.map(drop),
+            store.get_range(&name, 0..1).await.map(drop),
+            store.head(&name).await.map(drop),
+            store.put_if_absent(&name, Bytes::from("x")).await.map(drop),
+        ];
+        for answer in refused {
+            assert!(
+                matches!(
+                    answer,
+                    Err(StoreError::PermissionDenied { .. } | StoreError::Other { .. })
+                ),
+                "{name}: {answer:?}"
+            );
+        }
+    }
+    assert!(store.delete(&key("folder/secret")).await.is_err());
+    assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_symbolic_link_with_the_name_of_an_object_makes_a_listing_fail_loudly() {
+    let scratch = Scratch::new();
+    symlink("/etc/passwd", scratch.path().join("object")).unwrap();
+    let error = list_all(&open(&scratch).await, &Prefix::everything(), None).await;
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "cannot list *: permission denied (a symbolic link is in the way; a repository directory holds none)"
+    );
+}
+
+#[tokio::test]
+async fn strangers_and_leftovers_are_not_listed() {
+    let scratch = Scratch::new();
+    let store = open(&scratch).await;
+    store
+        .put_if_absent(&key("a/one"), Bytes::from("1"))
+        .await
+        .unwrap();
+    for stranger in [".tmp-1-2-3", "lost+found", "a/.nfs0001", "a/two~", "a/with space"] {
+        std::fs::write(scratch.path().join(stranger), "x").unwrap();
+    }
+    assert_eq!(names(&store, "").await, ["a/one"]);
+    assert_eq!(names(&store, "a/").await, ["a/one"]);
+}
+
+#[tokio::test]
+async fn leftovers_older_than_a_day_are_swept_and_nothing_else() {
+    let scratch = Scratch::new();
+    let wall = jiff::Timestamp::now();
+    let sim = Arc::new(SimClock::starting_at(wall));
+    let store = LocalDirectory::open(scratch.path(), sim.clone()).await.unwrap();
+    store
+        .put_if_absent(&key("a/one"), Bytes::from("1"))
+        .await
+        .unwrap();
+    std::fs::write(scratch.path().join(".tmp-9-1-0"), "12345").unwrap();
+    std::fs::write(scratch.path().join("a/.tmp-9-1-1"), "67").unwrap();
+    std::fs::write(scratch.path().join("a/.hidden"), "stays").unwrap();
+    sim.advance(Duration::from_secs(23 * 3600));
+    assert_eq!(store.sweep_leftovers().await, Ok(Swept::default()));
+    sim.advance(Duration::from_secs(2 * 3600));
+    assert_eq!(store.sweep_leftovers().await, Ok(Swept { files: 2, bytes: 7 }));
+    assert!(scratch.path().join("a/.hidden").exists());
+    assert_eq!(names(&store, "").await, ["a/one"]);
+}
+
+#[tokio::test]
+async fn a_put_leaves_one_file_with_one_name() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = Scratch::new();
+    let store = open(&scratch).await;
+    let name = key("a/b/one");
+    let put = || store.put_if_absent(&name, Bytes::from("1"));
+    assert_eq!(
+        (put().await, put().await),
+        (Ok(Created::Now), Ok(Created::AlreadyThere))
+    );
+    let folder = scratch.path().join("a/b");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    assert_eq!(std::fs::metadata(folder.join("one")).unwrap().nlink(), 1);
+}
+
+#[tokio::test]
+async fn a_name_cannot_be_an_object_and_a_folder() {
+    let scratch = Scratch::new();
+    let store = open(&scratch).await;
+    store.put_if_absent(&key("a/b"), Bytes::from("1")).await.unwrap();
+    let below = store.put_if_absent(&key("a/b/c"), Bytes::from("2")).await;
+    let above = store.put_if_absent(&key("a"), Bytes::from("3")).await;
+    assert_eq!(
+        below.unwrap_err().to_string(),
+        "cannot put a/b/c: a part of this name is an object"
+    );
+    assert_eq!(
+        above.unwrap_err().to_string(),
+        "cannot put a: a directory or link has this name"
+    );
+    store.delete(&key("a")).await.unwrap();
+    assert_eq!(names(&store, "").await, ["a/b"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_taken_away_is_made_again() {
+    let scratch = Scratch::new();
+    let store = open(&scratch).await;
+    store
+        .put_if_absent(&key("a/b/one"), Bytes::from("1"))
+        .await
+        .unwrap();
+    std::fs::remove_dir_all(scratch.path().join("a")).unwrap();
+    let created = store.put_if_absent(&key("a/b/two"), Bytes::from("2")).await;
+    assert_eq!(created, Ok(Created::Now));
+    assert_eq!(names(&store, "").await, ["a/b/two"]);
+}
+
+#[tokio::test]
+async fn an_absent_root_is_not_found_and_never_made_by_opening() {
+    let scratch = Scratch::new();
+    let root = scratch.path().join("absent");
+    let error = LocalDirectory::open(&root, clock()).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
+    assert!(!root.exists());
+    let deep = root.join("b/c");
+    LocalDirectory::create(&deep, clock()).await.unwrap();
+    LocalDirectory::create(&deep, clock()).await.unwrap();
+    assert!(deep.is_dir());
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_an_object_holds_nobody_up() {
+    let scratch = Scratch::new();
+    let pipe = scratch.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = open(&scratch).await.get(&key("pipe")).await.unwrap_err();
+    assert!(matches!(error, StoreError::PermissionDenied { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_directory_cannot_do_is_said_so() {
+    let scratch = Scratch::new();
+    let store = open(&scratch).await;
+    let error = store.list_versions(&prefix("a/")).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot list versions of a/*: this store does not support it (a directory keeps no versions)"
+    );
+    let until = jiff::Timestamp::UNIX_EPOCH;
+    let error = store.retain_until(&key("a"), until).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot lock a: this store does not support it (a directory has no locks)"
+    );
+}
+
+#[tokio::test]
+async fn objects_carry_the_time_of_the_file_system() {
+    let scratch = Scratch::new();
+    let store = LocalDirectory::open(scratch.path(), Arc::new(SystemClock::new()))
+        .await
+        .unwrap();
+    store.put_if_absent(&key("a"), Bytes::from("1")).await.unwrap();
+    store.secure_what_is_there().await.unwrap();
+    let age = jiff::Timestamp::now().duration_since(store.head(&key("a")).await.unwrap().modified);
+    assert!(age.abs() < jiff::SignedDuration::from_mins(1), "{age:?}");
+}
