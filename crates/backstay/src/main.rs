@@ -1,3 +1,3 @@
-//! The binary: command line, configuration, wiring and printing.
+//! The process: everything is in the library beside it.
 
 fn main() {}

@@ -1,0 +1,14 @@
+//! The program: command line, configuration, wiring and everything that a person sees.
+//!
+//! Promise: this is the only room that prints, parses configuration or reads the environment. It is a library with a
+//! thin `main`, so that tests and generated documents can look at its tables.
+//! Not here: what a backup or a restore is (engine).
+
+pub mod codes;
+pub mod environment;
+pub mod exit;
+pub mod failure;
+pub mod render;
+pub mod suggest;
+pub mod time;
+pub mod units;
