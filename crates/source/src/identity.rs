@@ -1,6 +1,7 @@
 //! Who a source is, and where its log stands.
 
 use backstay_terms::{EngineKind, Position};
+use bytes::Bytes;
 
 /// A place in a source's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,17 @@ pub struct LogPlace {
     pub timeline: u32,
     /// The position.
     pub position: Position,
+}
+
+/// A timeline that the source's own timeline descends from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The timeline.
+    pub timeline: u32,
+    /// Where its descendant left it: the first position that is not shared.
+    pub left_at: Position,
+    /// Its own history file; none on the first timeline, or where the server does not have it.
+    pub history: Option<Bytes>,
 }
 
 /// Who a source is.
@@ -24,4 +36,8 @@ pub struct Identity {
     pub place: LogPlace,
     /// The size at whose multiples the log is cut into files (PostgreSQL's WAL segment size), in bytes.
     pub segment_size: u64,
+    /// The history file of its timeline; none on the first timeline.
+    pub history: Option<Bytes>,
+    /// The timelines it descends from, oldest first.
+    pub ancestors: Vec<Ancestor>,
 }

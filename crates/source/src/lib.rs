@@ -9,18 +9,20 @@ mod finding;
 mod identity;
 mod log;
 mod restore;
+mod scan;
 
 pub use base::{
     BaseEnd, BaseLog, BaseProgress, BaseReader, BaseRequest, BaseStep, Checkpoint, Phase, Verdict,
 };
 pub use error::{Retry, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};
-pub use identity::{Identity, LogPlace};
+pub use identity::{Ancestor, Identity, LogPlace};
 pub use log::{LogOffer, LogPiece, LogReader, LogSource, LogStart, LogStep, Resume};
 pub use restore::{
     Evidence, FileSink, Need, Recovery, RecoveryAction, RecoveryStop, Restore, StartRequest, Ticket,
     WalDelivery,
 };
+pub use scan::{Hit, LogFormat, LogScanner, ScanOrder, Wanted};
 
 use async_trait::async_trait;
 
