@@ -33,8 +33,9 @@ pub trait FileCalls: fmt::Debug + Send + Sync {
     /// Makes everything on the root's file system durable.
     fn sync_everything(&self) -> io::Result<()>;
 
-    /// What is in a directory, in any order, without `.` and `..`.
-    fn entries(&self, path: &str) -> io::Result<Vec<Entry>>;
+    /// Shows what is in a directory, one by one in any order, without `.` and `..`: a directory
+    /// may hold a million names of which the caller wants few.
+    fn entries(&self, path: &str, see: &mut dyn FnMut(Entry)) -> io::Result<()>;
 
     /// What a name leads to.
     fn stat(&self, path: &str) -> io::Result<FileFacts>;

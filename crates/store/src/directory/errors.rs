@@ -16,9 +16,10 @@ pub(super) fn explain(call: Call, error: &io::Error) -> StoreError {
         // A name below an object is simply not there, as in a bucket.
         Some(Errno::NOENT | Errno::NOTDIR) => StoreError::NotFound { call },
         Some(Errno::ACCESS | Errno::PERM) => StoreError::PermissionDenied { call, detail },
-        Some(Errno::LOOP) => StoreError::PermissionDenied {
+        Some(Errno::LOOP) => StoreError::Other {
             call,
-            detail: "a symbolic link is in the way; a repository directory holds none".to_owned(),
+            detail: "a symbolic link or special file is in the way; a repository directory holds none"
+                .to_owned(),
         },
         Some(Errno::NOSPC | Errno::DQUOT) => StoreError::NoSpace { call, detail },
         Some(Errno::ROFS) => StoreError::ReadOnly { call },
@@ -37,4 +38,36 @@ pub(super) fn explain(call: Call, error: &io::Error) -> StoreError {
 /// Whether the call failed with this error of the kernel.
 pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
     Errno::from_io_error(error) == Some(errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Operation, Retry};
+
+    #[test]
+    fn each_error_of_the_kernel_says_what_to_do_next() {
+        let table = [
+            (Errno::NOENT, "NotFound", Retry::Never),
+            (Errno::NOTDIR, "NotFound", Retry::Never),
+            (Errno::ACCESS, "PermissionDenied", Retry::Never),
+            (Errno::PERM, "PermissionDenied", Retry::Never),
+            (Errno::LOOP, "Other", Retry::Never),
+            (Errno::NOSPC, "NoSpace", Retry::Never),
+            (Errno::DQUOT, "NoSpace", Retry::Never),
+            (Errno::ROFS, "ReadOnly", Retry::Never),
+            (Errno::STALE, "Unreachable", Retry::Later),
+            (Errno::TIMEDOUT, "Unreachable", Retry::Later),
+            (Errno::MFILE, "Busy", Retry::Later),
+            (Errno::AGAIN, "Busy", Retry::Later),
+            (Errno::OPNOTSUPP, "NotSupported", Retry::Never),
+            (Errno::IO, "Damaged", Retry::Never),
+            (Errno::NAMETOOLONG, "Other", Retry::Never),
+        ];
+        for (errno, variant, retry) in table {
+            let error = explain(Call::on_store(Operation::Facts), &errno.into());
+            assert!(format!("{error:?}").starts_with(variant), "{error:?}");
+            assert_eq!(error.retry(), retry, "{error:?}");
+        }
+    }
 }

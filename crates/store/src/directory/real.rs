@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::calls::{Content, Entry, EntryKind, FileCalls, FileFacts, NewFile, Wanted};
+use super::errors::is;
 use super::writing::parent_of;
 
 /// Directories are for the owner and the group, less what the umask takes.
@@ -51,6 +52,10 @@ impl RealFiles {
     }
 
     fn directory(&self, path: &str) -> io::Result<OwnedFd> {
+        // A root that was removed still opens, and looks empty: an empty store it is not.
+        if rustix::fs::fstat(&self.root)?.st_nlink == 0 {
+            return Err(Errno::STALE.into());
+        }
         let mut current = self.root.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             current = step_into(&current, name)?;
@@ -75,6 +80,17 @@ fn step_into(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 fn kind_at(directory: impl AsFd, name: &str) -> io::Result<EntryKind> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
+}
+
+/// Some file systems leave the kind to a second call; by then the name may be gone.
+fn kind_of_entry(directory: &OwnedFd, name: &str, file_type: FileType) -> io::Result<Option<EntryKind>> {
+    if file_type != FileType::Unknown {
+        return Ok(Some(kind_of(file_type)));
+    }
+    match kind_at(directory, name) {
+        Err(error) if is(&error, Errno::NOENT) => Ok(None),
+        kind => kind.map(Some),
+    }
 }
 
 fn kind_of(file_type: FileType) -> EntryKind {
@@ -142,9 +158,8 @@ impl FileCalls for RealFiles {
         Ok(())
     }
 
-    fn entries(&self, path: &str) -> io::Result<Vec<Entry>> {
+    fn entries(&self, path: &str, see: &mut dyn FnMut(Entry)) -> io::Result<()> {
         let directory = self.directory(path)?;
-        let mut entries = Vec::new();
         for entry in Dir::read_from(&directory)? {
             let entry = entry?;
             // A name that is not UTF-8 is no key and no temporary file of ours.
@@ -154,16 +169,12 @@ impl FileCalls for RealFiles {
             if name == "." || name == ".." {
                 continue;
             }
-            let kind = match entry.file_type() {
-                FileType::Unknown => kind_at(&directory, name)?,
-                known => kind_of(known),
-            };
-            entries.push(Entry {
-                name: name.to_owned(),
-                kind,
-            });
+            if let Some(kind) = kind_of_entry(&directory, name, entry.file_type())? {
+                let name = name.to_owned();
+                see(Entry { name, kind });
+            }
         }
-        Ok(entries)
+        Ok(())
     }
 
     fn stat(&self, path: &str) -> io::Result<FileFacts> {

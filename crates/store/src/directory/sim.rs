@@ -4,30 +4,21 @@
 //! fsynced content under fsynced names and nothing else. Every call can be the last (`CrashPlan`).
 //! Not here: sector errors and bit rot; sealing finds those.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backstay_clock::{Chance, Clock, SeededChance};
+use backstay_clock::Clock;
 use jiff::Timestamp;
 use rustix::io::Errno;
 
 use super::calls::{Content, Entry, EntryKind, FileCalls, FileFacts, NewFile, Wanted};
 use super::writing::parent_of;
 use crate::faults::{CrashMode, CrashPlan, Fate};
+use state::{Inode, Node, State};
 
-/// What a power cut leaves of changes that were not fsynced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Survival {
-    /// All: only the process was killed.
-    Everything,
-    /// Nothing: fsynced content under fsynced names alone.
-    OnlySynced,
-    /// Every name, but half of the content that was not fsynced.
-    NamesBeforeContent,
-    /// Each name and each unsynced content by the toss of a coin from this seed.
-    Tossed(u64),
-}
+pub use state::Survival;
 
 /// Whether the simulated file system has hard links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,29 +36,6 @@ pub struct SimDisk {
     links: HardLinks,
     plan: CrashPlan,
     state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct State {
-    inodes: Vec<Inode>,
-    live: Names,
-    durable: Names,
-}
-
-type Names = BTreeMap<String, Node>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Node {
-    Directory,
-    /// The index of an inode.
-    File(usize),
-}
-
-#[derive(Debug, Clone)]
-struct Inode {
-    content: Vec<u8>,
-    synced: Option<Vec<u8>>,
-    modified: Timestamp,
 }
 
 impl SimDisk {
@@ -129,133 +97,6 @@ fn died() -> io::Error {
     io::Error::other("the process died here, as the test asked")
 }
 
-impl State {
-    fn node(&self, path: &str) -> io::Result<Node> {
-        self.directory(parent_of(path))?;
-        match self.live.get(path) {
-            _ if path.is_empty() => Ok(Node::Directory),
-            Some(node) => Ok(*node),
-            None => Err(Errno::NOENT.into()),
-        }
-    }
-
-    /// Fails unless every part of the path is a directory.
-    fn directory(&self, path: &str) -> io::Result<()> {
-        if path.is_empty() {
-            return Ok(());
-        }
-        match self.node(path)? {
-            Node::Directory => Ok(()),
-            Node::File(_) => Err(Errno::NOTDIR.into()),
-        }
-    }
-
-    fn file(&self, path: &str) -> io::Result<usize> {
-        match self.node(path)? {
-            Node::File(inode) => Ok(inode),
-            Node::Directory => Err(Errno::ISDIR.into()),
-        }
-    }
-
-    fn add(&mut self, path: &str, node: Node) -> io::Result<()> {
-        self.directory(parent_of(path))?;
-        if self.live.contains_key(path) {
-            return Err(Errno::EXIST.into());
-        }
-        self.live.insert(path.to_owned(), node);
-        Ok(())
-    }
-
-    fn sync_directory(&mut self, path: &str) -> io::Result<()> {
-        self.directory(path)?;
-        let here = |name: &String| parent_of(name) == path;
-        self.durable.retain(|name, _| !here(name));
-        let names = self.live.iter().filter(|(name, _)| here(name));
-        self.durable
-            .extend(names.map(|(name, node)| (name.clone(), *node)));
-        Ok(())
-    }
-
-    fn sync_everything(&mut self) {
-        self.durable = self.live.clone();
-        for inode in &mut self.inodes {
-            inode.synced = Some(inode.content.clone());
-        }
-    }
-
-    fn after_power_cut(mut self, survival: Survival) -> State {
-        if survival == Survival::Everything {
-            // The kernel lives on: what was not fsynced can still be lost by the next cut.
-            return self;
-        }
-        let chance = SeededChance::new(match survival {
-            Survival::Tossed(seed) => seed,
-            _ => 0,
-        });
-        let mut names = match survival {
-            Survival::OnlySynced => self.durable.clone(),
-            Survival::Everything | Survival::NamesBeforeContent => self.live.clone(),
-            Survival::Tossed(_) => toss(&self.durable, &self.live, &chance),
-        };
-        drop_orphans(&mut names);
-        for inode in &mut self.inodes {
-            lose_unsynced(inode, survival, &chance);
-            inode.synced = Some(inode.content.clone());
-        }
-        self.durable = names.clone();
-        self.live = names;
-        self
-    }
-}
-
-/// Each name that was added or removed since its last fsync is so by the toss of a coin.
-fn toss(durable: &Names, live: &Names, chance: &SeededChance) -> Names {
-    let mut names = durable.clone();
-    for (name, node) in live {
-        if durable.get(name) != Some(node) && is_head(chance) {
-            names.insert(name.clone(), *node);
-        }
-    }
-    for name in durable.keys() {
-        if !live.contains_key(name) && is_head(chance) {
-            names.remove(name);
-        }
-    }
-    names
-}
-
-fn is_head(chance: &SeededChance) -> bool {
-    chance.next_u64() >> 63 == 1
-}
-
-/// A name is lost with the directory above it.
-fn drop_orphans(names: &mut Names) {
-    loop {
-        let before = names.len();
-        let all = names.clone();
-        names.retain(|name, _| {
-            let parent = parent_of(name);
-            parent.is_empty() || all.contains_key(parent)
-        });
-        if names.len() == before {
-            return;
-        }
-    }
-}
-
-fn lose_unsynced(inode: &mut Inode, survival: Survival, chance: &SeededChance) {
-    let synced = inode.synced.clone().unwrap_or_default();
-    if synced == inode.content {
-        return;
-    }
-    let half = inode.content.len() / 2;
-    match survival {
-        Survival::NamesBeforeContent => inode.content.truncate(half),
-        Survival::Tossed(_) if is_head(chance) => inode.content.truncate(half),
-        _ => inode.content = synced,
-    }
-}
-
 impl FileCalls for SimDisk {
     fn create(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
         let modified = self.clock.now();
@@ -315,11 +156,15 @@ impl FileCalls for SimDisk {
         })
     }
 
-    fn entries(&self, path: &str) -> io::Result<Vec<Entry>> {
+    fn entries(&self, path: &str, see: &mut dyn FnMut(Entry)) -> io::Result<()> {
         self.call("entries", path, |state| {
             state.directory(path)?;
-            let here = state.live.iter().filter(|(name, _)| parent_of(name) == path);
-            Ok(here.map(|(name, node)| entry(name, *node)).collect())
+            for (name, node) in &state.live {
+                if parent_of(name) == path {
+                    see(entry(name, *node));
+                }
+            }
+            Ok(())
         })
     }
 

@@ -54,12 +54,12 @@ impl Shared {
 impl Walk<'_> {
     /// Adds the names below a directory until one more than the limit is found.
     fn visit(&mut self, directory: &str) -> io::Result<()> {
-        let entries = match self.shared.calls.entries(directory) {
+        let wanted = match self.in_order(directory) {
             // Nothing has been written there yet, it was removed meanwhile, or it is an object.
             Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::NOTDIR) => return Ok(()),
-            entries => entries?,
+            wanted => wanted?,
         };
-        for (path, kind) in self.in_order(directory, entries) {
+        for (path, kind) in wanted {
             if self.found.len() > self.limit {
                 return Ok(());
             }
@@ -73,15 +73,16 @@ impl Walk<'_> {
 
     /// The entries that can matter, in the order of the whole names below them: a directory
     /// sorts as its name with a slash, because `a-b` comes before `a/b` though `a` comes before `a-b`.
-    fn in_order(&self, directory: &str, entries: Vec<Entry>) -> Vec<(String, EntryKind)> {
-        let mut wanted: Vec<(String, EntryKind)> = entries
-            .into_iter()
-            .filter(|entry| !entry.name.starts_with('.'))
-            .map(|entry| (path_in_order(directory, &entry), entry.kind))
-            .filter(|(path, kind)| self.can_matter(path, *kind))
-            .collect();
+    fn in_order(&self, directory: &str) -> io::Result<Vec<(String, EntryKind)>> {
+        let mut wanted = Vec::new();
+        self.shared.calls.entries(directory, &mut |entry| {
+            let path = path_in_order(directory, &entry);
+            if !entry.name.starts_with('.') && self.can_matter(&path, entry.kind) {
+                wanted.push((path, entry.kind));
+            }
+        })?;
         wanted.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        wanted
+        Ok(wanted)
     }
 
     fn can_matter(&self, path: &str, kind: EntryKind) -> bool {

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use rustix::io::Errno;
 
 use super::errors::is;
-use super::{EntryKind, Shared};
+use super::{Entry, EntryKind, Shared};
 use crate::Created;
 
 /// How temporary files begin: no segment of a [`crate::Key`] begins with a dot, so no object is called so.
@@ -178,13 +178,17 @@ impl Shared {
     }
 
     pub(super) fn sweep(&self, directory: &str) -> io::Result<Swept> {
-        let mut swept = Swept::default();
-        for entry in self.calls.entries(directory)? {
+        let (mut swept, mut entries) = (Swept::default(), Vec::new());
+        self.calls.entries(directory, &mut |entry| {
+            if is_sweepable(&entry) {
+                entries.push(entry);
+            }
+        })?;
+        for entry in entries {
             let path = join(directory, &entry.name);
             let found = match entry.kind {
-                EntryKind::Directory if !entry.name.starts_with('.') => self.sweep(&path),
-                EntryKind::File if entry.name.starts_with(TEMPORARY) => self.sweep_one(&path),
-                _ => continue,
+                EntryKind::Directory => self.sweep(&path),
+                EntryKind::File | EntryKind::Other => self.sweep_one(&path),
             };
             match found {
                 Ok(found) => {
@@ -208,6 +212,15 @@ impl Shared {
             files: 1,
             bytes: facts.size,
         })
+    }
+}
+
+/// Our temporary files, and the directories where more may be.
+fn is_sweepable(entry: &Entry) -> bool {
+    match entry.kind {
+        EntryKind::Directory => !entry.name.starts_with('.'),
+        EntryKind::File => entry.name.starts_with(TEMPORARY),
+        EntryKind::Other => false,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstay_clock::{Clock, SystemClock};
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -24,7 +25,7 @@ pub enum Fault {
     Refuse(FaultKind),
     /// The call takes effect, and times out.
     TimeoutAfterEffect,
-    /// A body that is read lacks its last byte or bytes: half of it is missing.
+    /// A body that is read lacks its second half.
     TruncatedBody,
     /// A body that is read has one byte too many.
     ExtendedBody,
@@ -44,6 +45,10 @@ pub enum Fault {
     LostPut,
     /// A delete says that it is done, and did nothing.
     LostDelete,
+    /// The call is made only after this time has passed on the store's clock.
+    Slow(Duration),
+    /// The call is never made and never answered.
+    Hang,
 }
 
 /// The errors that a call can be refused with.
@@ -121,6 +126,7 @@ pub enum When {
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     script: Mutex<Script>,
 }
 
@@ -140,12 +146,18 @@ struct Rule {
 }
 
 impl FaultyStore {
-    /// A store without faults yet.
+    /// A store without faults yet, on the machine's clock.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             inner,
+            clock: Arc::new(SystemClock::new()),
             script: Mutex::default(),
         }
+    }
+
+    /// Lets [`Fault::Slow`] wait on another clock.
+    pub fn on_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Adds a rule.
@@ -186,12 +198,16 @@ impl FaultyStore {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the call and finds its fault; refusals end the call here.
-    fn draw(&self, call: &Call) -> Result<Option<Fault>, StoreError> {
-        match self.script().next(call.operation) {
-            Some(Fault::Refuse(kind)) => Err(kind.error(call.clone())),
-            fault => Ok(fault),
+    /// Counts the call and finds its fault; refusals end the call here, waits happen here.
+    async fn draw(&self, call: &Call) -> Result<Option<Fault>, StoreError> {
+        let fault = self.script().next(call.operation);
+        match fault {
+            Some(Fault::Refuse(kind)) => return Err(kind.error(call.clone())),
+            Some(Fault::Slow(length)) => self.clock.sleep(length).await,
+            Some(Fault::Hang) => std::future::pending().await,
+            _ => {}
         }
+        Ok(fault)
     }
 
     /// What a read ends with.
@@ -242,7 +258,7 @@ impl Script {
 impl Store for FaultyStore {
     async fn put_if_absent(&self, key: &Key, body: Bytes) -> Result<Created, StoreError> {
         let call = Call::on_key(Operation::Put, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         self.script()
             .first_bodies
             .entry(key.clone())
@@ -258,21 +274,21 @@ impl Store for FaultyStore {
 
     async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
         let call = Call::on_key(Operation::Get, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let body = self.inner.get(key).await?;
         self.read(fault, key, call, body)
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
         let call = Call::on_key(Operation::GetRange, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let body = self.inner.get_range(key, range).await?;
         self.read(fault, key, call, body)
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
         let call = Call::on_key(Operation::Head, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let meta = self.inner.head(key).await?;
         Self::end(fault, call, meta)
     }
@@ -284,7 +300,7 @@ impl Store for FaultyStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let call = Call::on_prefix(Operation::List, prefix);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let from = match fault {
             Some(Fault::LoopingList) => None,
             _ => start_after,
@@ -300,21 +316,21 @@ impl Store for FaultyStore {
 
     async fn list_versions(&self, prefix: &Prefix) -> Result<Vec<Version>, StoreError> {
         let call = Call::on_prefix(Operation::ListVersions, prefix);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let versions = self.inner.list_versions(prefix).await?;
         Self::end(fault, call, versions)
     }
 
     async fn get_version(&self, key: &Key, version: &VersionId) -> Result<Bytes, StoreError> {
         let call = Call::on_key(Operation::GetVersion, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let body = self.inner.get_version(key, version).await?;
         self.read(fault, key, call, body)
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         let call = Call::on_key(Operation::Delete, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         if fault != Some(Fault::LostDelete) {
             self.inner.delete(key).await?;
         }
@@ -323,21 +339,21 @@ impl Store for FaultyStore {
 
     async fn restore(&self, key: &Key, request: ThawRequest) -> Result<Thaw, StoreError> {
         let call = Call::on_key(Operation::Restore, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let thaw = self.inner.restore(key, request).await?;
         Self::end(fault, call, thaw)
     }
 
     async fn retain_until(&self, key: &Key, until: Timestamp) -> Result<(), StoreError> {
         let call = Call::on_key(Operation::Retain, key);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         self.inner.retain_until(key, until).await?;
         Self::end(fault, call, ())
     }
 
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         let call = Call::on_store(Operation::Facts);
-        let fault = self.draw(&call)?;
+        let fault = self.draw(&call).await?;
         let facts = self.inner.facts().await?;
         Self::end(fault, call, facts)
     }

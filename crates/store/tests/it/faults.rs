@@ -4,10 +4,13 @@
 //! Not here: what jobs make of them (engine).
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use backstay_clock::SimClock;
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore, Fault, FaultyStore, When};
 use backstay_store::{Created, MemoryImage, MemoryStore, Operation, Prefix, Store, StoreError, list_all};
 use bytes::Bytes;
+use futures_util::FutureExt;
 
 use crate::support::{clock, key, memory};
 
@@ -120,4 +123,22 @@ async fn a_stale_listing_lacks_the_newest_names() {
     let listed = list_all(&stale, &Prefix::everything(), None).await.unwrap();
     let names: Vec<String> = listed.iter().map(|object| object.key.to_string()).collect();
     assert_eq!(names, ["a"]);
+}
+
+#[tokio::test]
+async fn a_slow_call_waits_on_the_clock_and_a_hanging_one_never_ends() {
+    let clock = Arc::new(SimClock::new());
+    let store = FaultyStore::new(memory())
+        .on_clock(clock.clone())
+        .with(When::Call(1), Fault::Slow(Duration::from_millis(200)))
+        .with(When::Call(2), Fault::Hang);
+    let name = key("a");
+    let mut slow = store.put_if_absent(&name, Bytes::from("x"));
+    assert!((&mut slow).now_or_never().is_none());
+    clock.advance(Duration::from_millis(199));
+    assert!((&mut slow).now_or_never().is_none());
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(slow.await, Ok(Created::Now));
+    assert!(store.get(&name).now_or_never().is_none());
+    assert_eq!(store.get(&name).await, Ok(Bytes::from("x")));
 }

@@ -107,8 +107,8 @@ impl FileCalls for Meddling {
         self.sync("sync everything", "", || self.disk.sync_everything())
     }
 
-    fn entries(&self, path: &str) -> io::Result<Vec<Entry>> {
-        self.pass("entries", path, || self.disk.entries(path))
+    fn entries(&self, path: &str, see: &mut dyn FnMut(Entry)) -> io::Result<()> {
+        self.pass("entries", path, || self.disk.entries(path, see))
     }
 
     fn stat(&self, path: &str) -> io::Result<FileFacts> {
