@@ -55,7 +55,10 @@ impl LocalDirectory {
     /// meanwhile is missed and not written past.
     pub async fn open(root: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let (root, place) = (root.to_owned(), root.display().to_string());
-        let files = blocking(Call::on_store(Operation::Facts), move || RealFiles::open(&root)).await?;
+        let files = blocking(Call::at_place(Operation::Open, &place), move || {
+            RealFiles::open(&root)
+        })
+        .await?;
         Ok(Self::over(Box::new(files), place, clock))
     }
 
@@ -83,16 +86,14 @@ impl LocalDirectory {
     /// building on what a listing shows (resuming a stream at the stored frontier).
     pub async fn secure_what_is_there(&self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        blocking(Call::on_store(Operation::Put), move || {
-            shared.calls.sync_everything()
-        })
-        .await
+        let call = Call::at_place(Operation::Secure, &shared.place);
+        blocking(call, move || shared.calls.sync_everything()).await
     }
 
     /// Removes temporary files that are older than a day: left by processes that died in a put.
     pub async fn sweep_leftovers(&self) -> Result<Swept, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let call = Call::on_store(Operation::Delete);
+        let call = Call::at_place(Operation::Sweep, &shared.place);
         blocking(call, move || shared.sweep("")).await
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{Key, Prefix};
 
-/// The calls of [`crate::Store`].
+/// The calls of [`crate::Store`], and the few of a directory alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// `put_if_absent`
@@ -32,6 +32,12 @@ pub enum Operation {
     Retain,
     /// `facts`
     Facts,
+    /// Opening or making a directory store.
+    Open,
+    /// `LocalDirectory::secure_what_is_there`
+    Secure,
+    /// `LocalDirectory::sweep_leftovers`
+    Sweep,
 }
 
 impl Operation {
@@ -55,6 +61,9 @@ impl fmt::Display for Operation {
             Self::Restore => "thaw",
             Self::Retain => "lock",
             Self::Facts => "ask facts of",
+            Self::Open => "open",
+            Self::Secure => "make durable",
+            Self::Sweep => "sweep",
         })
     }
 }
@@ -82,6 +91,14 @@ impl Call {
         Self {
             operation,
             subject: format!("{prefix}*"),
+        }
+    }
+
+    /// A call about a whole store, at its place.
+    pub fn at_place(operation: Operation, place: &str) -> Self {
+        Self {
+            operation,
+            subject: place.to_owned(),
         }
     }
 

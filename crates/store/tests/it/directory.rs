@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use backstay_clock::{SimClock, SystemClock};
 use backstay_store::directory::Swept;
+use backstay_store::directory::sim::{HardLinks, SimDisk};
 use backstay_store::{Created, LocalDirectory, Prefix, Store, StoreError, list_all};
 use bytes::Bytes;
+use rustix::io::Errno;
 
+use crate::meddling::{Meddle, Meddling};
 use crate::support::{Scratch, clock, key, prefix};
 
 async fn open(scratch: &Scratch) -> LocalDirectory {
@@ -151,7 +154,8 @@ async fn an_absent_root_is_not_found_and_never_made_by_opening() {
     let scratch = Scratch::new();
     let root = scratch.path().join("absent");
     let error = LocalDirectory::open(&root, clock()).await.unwrap_err();
-    assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
+    let message = format!("cannot open {}: it is not there", root.display());
+    assert_eq!(error.to_string(), message);
     assert!(!root.exists());
     let deep = root.join("b/c");
     LocalDirectory::create(&deep, clock()).await.unwrap();
@@ -210,4 +214,40 @@ async fn a_root_that_was_removed_is_unreachable_and_not_empty() {
     );
     let put = store.put_if_absent(&key("a"), Bytes::from("1")).await;
     assert!(matches!(put, Err(StoreError::Unreachable { .. })), "{put:?}");
+}
+
+/// A directory on a disk where these calls end so.
+fn on_a_disk_where(decide: impl Fn(&str, &str) -> Meddle + Send + Sync + 'static) -> LocalDirectory {
+    let disk = SimDisk::new(clock(), HardLinks::Supported);
+    let calls = Box::new(Meddling::new(disk, decide));
+    LocalDirectory::over(calls, "simulated".to_owned(), clock())
+}
+
+#[tokio::test]
+async fn a_link_that_a_network_file_system_repeated_is_our_own() {
+    let store = on_a_disk_where(|call, _| match call {
+        "link" => Meddle::FailAfterEffect(Errno::EXIST),
+        _ => Meddle::Pass,
+    });
+    let put = || async { store.put_if_absent(&key("a"), Bytes::from("1")).await };
+    assert_eq!(
+        (put().await, put().await),
+        (Ok(Created::Now), Ok(Created::AlreadyThere))
+    );
+    assert_eq!(names(&store, "").await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_file_system_that_can_neither_link_nor_rename_safely_is_refused() {
+    let store = on_a_disk_where(|call, _| match call {
+        "link" => Meddle::Fail(Errno::PERM),
+        "rename" => Meddle::Fail(Errno::OPNOTSUPP),
+        _ => Meddle::Pass,
+    });
+    let error = store
+        .put_if_absent(&key("a"), Bytes::from("1"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::NotSupported { .. }), "{error}");
+    assert_eq!(names(&store, "").await, Vec::<String>::new());
 }

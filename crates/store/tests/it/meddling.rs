@@ -1,6 +1,6 @@
 //! A disk whose calls a test can skip or fail.
 //!
-//! Promise: a skipped fsync answers well and does nothing; a failed call has no effect.
+//! Promise: a skipped fsync answers well and does nothing; a failed call has no effect unless told so.
 //! Not here: which calls (the tests).
 
 use std::fmt;
@@ -18,6 +18,8 @@ pub enum Meddle {
     /// For fsyncs.
     Skip,
     Fail(Errno),
+    /// The call takes effect, and its answer is replaced, as by a network file system that repeats it.
+    FailAfterEffect(Errno),
 }
 
 type Decide = Arc<dyn Fn(&str, &str) -> Meddle + Send + Sync>;
@@ -40,6 +42,7 @@ impl Meddling {
     fn pass<T>(&self, call: &str, path: &str, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match (self.decide)(call, path) {
             Meddle::Fail(errno) => Err(errno.into()),
+            Meddle::FailAfterEffect(errno) => act().and(Err(errno.into())),
             Meddle::Pass | Meddle::Skip => act(),
         }
     }
@@ -48,6 +51,7 @@ impl Meddling {
         match (self.decide)(call, path) {
             Meddle::Fail(errno) => Err(errno.into()),
             Meddle::Skip => Ok(()),
+            Meddle::FailAfterEffect(errno) => act().and(Err(errno.into())),
             Meddle::Pass => act(),
         }
     }
