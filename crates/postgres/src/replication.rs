@@ -5,4 +5,6 @@
 
 pub mod command;
 pub mod feed;
+pub mod log_reader;
+pub mod stream;
 pub mod version;

@@ -10,6 +10,7 @@ pub mod find;
 pub(crate) mod forge;
 pub mod page;
 pub mod record;
+pub mod scan;
 pub mod versions;
 pub mod walker;
 
@@ -17,5 +18,6 @@ pub use facts::FactsOfPiece;
 pub use find::{FindError, Found, Search, find};
 pub use page::{Damage, WalDamage, WalIdentity};
 pub use record::{CheckpointKind, Ended, Meaning, Record};
+pub use scan::PostgresLog;
 pub use versions::VersionFacts;
 pub use walker::{EndOfWal, LastRecord, Walker};

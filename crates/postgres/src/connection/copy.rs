@@ -40,6 +40,8 @@ pub enum CopyBothMessage {
     Data(Bytes),
     /// The server has nothing more to send; `finish` gives its result sets.
     Done,
+    /// The server ended the command without ending its side: a walsender whose server has shut down.
+    Ended,
 }
 
 impl Connection {
@@ -128,6 +130,7 @@ impl CopyBoth {
                     self.theirs = Side::Done;
                     return Ok(CopyBothMessage::Done);
                 }
+                Answer::Complete(_) => return Ok(CopyBothMessage::Ended),
                 Answer::Notice(notice) => self.connection.keep(notice),
                 other => return Err(unexpected(&other)),
             }

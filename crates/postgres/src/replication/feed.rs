@@ -252,10 +252,7 @@ impl Feed {
             ),
             State::Finished | State::TimelineEnded | State::Closed => return None,
         };
-        [progress, due]
-            .into_iter()
-            .flatten()
-            .fold(Some(regular), |first, at| first.map(|first| first.min(at)))
+        [Some(regular), progress, due].into_iter().flatten().min()
     }
 
     /// Takes an input at the moment `now` and says what to do.
