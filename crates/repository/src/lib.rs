@@ -1,1 +1,29 @@
-//! repository
+//! Backstay's format and its order of writes.
+//!
+//! Promise: `docs/internals/repository-format.md`. Nothing is overwritten (REPO-1), nothing is deleted by a writer
+//! (REPO-2), what is acknowledged can be read back through what has been committed.
+//! Not here: when to write and what (backstay-engine), the bytes of an object (backstay-codec), objects (backstay-store).
+
+mod base;
+mod envelopes;
+mod error;
+pub mod layout;
+mod log;
+mod objects;
+mod recipients;
+mod repository;
+mod runs;
+
+pub use base::{
+    BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
+    Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
+};
+pub use error::RepositoryError;
+pub use log::{
+    Attach, AttachReason, Choice, Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState,
+    Parent, Presented, PresentedAncestor, RangeIndex, Settled, Stored, StoredRange, Upload, choose, decide,
+    gaps, history_digest, missing, new_lineage, stretch_at, stretches,
+};
+pub use recipients::{KeyWarning, Recipient};
+pub use repository::{Repository, RepositoryInfo, SystemChance};
+pub use runs::{RunFinished, RunResult, RunStarted};

@@ -1,0 +1,18 @@
+//! Bases: how a backup is written and read.
+
+mod frames;
+mod head;
+mod packs;
+mod reader;
+mod table_writer;
+mod tables;
+mod writer;
+
+pub(crate) use frames::LEVEL;
+pub use head::{
+    BackupKind, EndPoint, Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
+};
+pub use reader::{BaseReader, Cursor};
+pub(crate) use table_writer::required;
+pub use tables::{FileRow, FileSource};
+pub use writer::{BackupOrder, BackupSummary, BaseWriter};

@@ -1,0 +1,176 @@
+//! What can go wrong in a repository.
+//!
+//! Promise: a variant is something that a caller can act on; messages name the object; none holds a secret.
+
+use backstay_codec::{Cause, KeyId, UnsealError};
+use backstay_store::StoreError;
+
+/// An error of the repository.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no repository here.
+    #[error("there is no repository at this place: repository.json is not there")]
+    Absent,
+    /// `init` found a repository.
+    #[error("there is already a repository at this place: {id}")]
+    AlreadyThere {
+        /// The id of the one that is there.
+        id: String,
+    },
+    /// The place holds objects but no repository.json.
+    #[error("this place is not empty and holds no repository: it has {example}")]
+    NotEmpty {
+        /// One object found.
+        example: String,
+    },
+    /// It is another repository than the configuration says.
+    #[error("this is repository {found}, not {expected}")]
+    OtherRepository {
+        /// The id found.
+        found: String,
+        /// The id expected.
+        expected: String,
+    },
+    /// An object has a format version that this program does not know.
+    #[error("{object} has format version {format}; this program reads version 1")]
+    NewerFormat {
+        /// The object.
+        object: String,
+        /// Its version.
+        format: u32,
+    },
+    /// An object cannot be opened.
+    #[error("{key}: {source}")]
+    Sealed {
+        /// The object's name.
+        key: String,
+        /// Why.
+        source: UnsealError,
+    },
+    /// No configured key opens an envelope.
+    #[error("no configured key opens {envelope}; it was made for {recipients}")]
+    NoKey {
+        /// The envelope.
+        envelope: String,
+        /// Who could open it.
+        recipients: String,
+    },
+    /// An object names a key that no envelope gave.
+    #[error("{object} is sealed with key {id}, which no envelope that can be opened holds")]
+    UnknownKey {
+        /// The object.
+        object: String,
+        /// The key's id.
+        id: KeyId,
+    },
+    /// A key, passphrase or recipient cannot be used.
+    #[error("{what}")]
+    Key {
+        /// What is wrong.
+        what: String,
+    },
+    /// An object is authentic but does not say what it must.
+    #[error("{object} is malformed: {what}")]
+    Malformed {
+        /// The object.
+        object: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// An object is not the one that was recorded.
+    #[error("{object} differs from its record: {what}")]
+    Differs {
+        /// The object.
+        object: String,
+        /// How.
+        what: String,
+    },
+    /// Something cannot be written in this format.
+    #[error("{what}")]
+    Unencodable {
+        /// What.
+        what: String,
+    },
+    /// A key is too old to seal with.
+    #[error("{what}")]
+    KeyTooOld {
+        /// Which and how old.
+        what: String,
+    },
+    /// Bytes of the log that were asked for are not stored.
+    #[error("the log of {source_name} has a gap: nothing is stored from {from} to {to}")]
+    Gap {
+        /// The source.
+        source_name: String,
+        /// First position missing.
+        from: backstay_terms::Position,
+        /// First position present again.
+        to: backstay_terms::Position,
+    },
+    /// A caller broke the order of calls or gave bytes that do not continue.
+    #[error("{what}")]
+    OutOfOrder {
+        /// How.
+        what: String,
+    },
+}
+
+impl RepositoryError {
+    /// An object whose content makes no sense.
+    pub fn malformed(object: impl std::fmt::Display, what: impl std::fmt::Display) -> RepositoryError {
+        RepositoryError::Malformed {
+            object: object.to_string(),
+            what: what.to_string(),
+        }
+    }
+
+    /// A value that cannot be encoded.
+    pub fn encoding(error: impl std::fmt::Display) -> RepositoryError {
+        RepositoryError::Unencodable {
+            what: format!("a record cannot be encoded: {error}"),
+        }
+    }
+
+    /// What to do.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Store(error) => error.advice().to_owned(),
+            Self::Absent => "check `repo` in the configuration, or create one with: backstay init".into(),
+            Self::AlreadyThere { .. } => "use it as it is, or choose another place for the new one".into(),
+            Self::NotEmpty { .. } => "choose an empty place, or remove what is there if it is yours".into(),
+            Self::OtherRepository { .. } => {
+                "check `repo` in the configuration: it leads to another repository".into()
+            }
+            Self::NewerFormat { .. } => "use a newer Backstay".into(),
+            Self::Sealed { source, .. } => sealed_advice(source.cause()).into(),
+            Self::NoKey { .. } | Self::UnknownKey { .. } => {
+                "add the key that was in use then to `keys` in the configuration; nothing else can open it"
+                    .into()
+            }
+            Self::Key { .. } => "check `keys` in the configuration".into(),
+            Self::Malformed { .. } | Self::Differs { .. } => {
+                "run: backstay verify; restore from another backup or copy meanwhile".into()
+            }
+            Self::Unencodable { .. } | Self::OutOfOrder { .. } => {
+                "this is a defect of Backstay: please report it".into()
+            }
+            Self::KeyTooOld { .. } => "take a new full backup, or restart the stream".into(),
+            Self::Gap { .. } => {
+                "choose a point before the gap, or after the next base; see: backstay wal gaps".into()
+            }
+        }
+    }
+}
+
+fn sealed_advice(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Key => "add the key that was in use then to `keys` in the configuration",
+        Cause::Name => {
+            "the object was renamed or put in place of another: restore the original, or use another backup"
+        }
+        Cause::Content => "the object is damaged: restore it from a copy, or use another backup",
+    }
+}

@@ -1,0 +1,18 @@
+//! The log: ranges at two levels, lineages, history files.
+
+mod coverage;
+mod lineage;
+mod range;
+mod settle;
+mod store;
+mod writer;
+
+pub use coverage::{Choice, StoredRange, choose, gaps, missing, stretch_at, stretches};
+pub use lineage::{
+    Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, Presented, PresentedAncestor, decide,
+    history_digest, new_lineage,
+};
+pub use range::RangeIndex;
+pub use settle::Settled;
+pub use store::LogStore;
+pub use writer::{LogWriter, LogWriterState, Stored, Upload};

@@ -1,0 +1,202 @@
+//! Lineages: which history of bytes a stream continues, or that it begins a new one.
+//!
+//! Promise: `decide` is pure and never lets bytes of two histories into one lineage: a new one begins when system,
+//! timeline or history digest is new, or when the server's log ends before our frontier (LIN-1). Bytes that differ
+//! are found by the stream while it reads them again.
+//! Not here: storing records (log::view, log::writer), comparing bytes (backstay-engine::jobs::stream).
+
+use backstay_codec::digest_hex;
+use backstay_terms::{Branch, EpochId, Lineage, Position, RecordId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Attached by a stream, or adopted by a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LineageKind {
+    /// A stream attached.
+    Attach,
+    /// A person said that pushed bytes belong here.
+    Adopt,
+}
+
+/// Why an epoch attached where it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachReason {
+    /// Nothing was stored of this system.
+    First,
+    /// It continues the lineage.
+    Resumed,
+    /// The timeline or its history is new.
+    Timeline,
+    /// The server's log ends before our frontier.
+    Behind,
+    /// The bytes read again are not the stored ones.
+    Differs,
+}
+
+impl AttachReason {
+    /// True if a lineage begins.
+    pub fn begins_lineage(self) -> bool {
+        self != AttachReason::Resumed
+    }
+}
+
+/// Where a lineage left its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The parent.
+    pub branch: Branch,
+    /// The first position that is not shared.
+    pub fork: Position,
+}
+
+/// A lineage record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageRecord {
+    /// 1.
+    pub format: u32,
+    /// Attached or adopted.
+    pub kind: LineageKind,
+    /// The record's id.
+    pub id: RecordId,
+    /// When.
+    pub created: Timestamp,
+    /// The branch attached to.
+    pub branch: Branch,
+    /// The first position that this epoch reads.
+    pub from: Position,
+    /// The digest of the timeline's history file.
+    pub history: Option<String>,
+    /// Where the lineage left its parent.
+    pub parent: Option<Parent>,
+    /// Why.
+    pub reason: AttachReason,
+    /// The epoch.
+    pub epoch: EpochId,
+    /// Bytes in a file of the log.
+    pub segment_size: u64,
+    /// The end of the server's log at that moment.
+    pub server_end: Position,
+}
+
+/// The digest of a history file: the first 16 hex digits of its SHA-256.
+pub fn history_digest(content: &[u8]) -> String {
+    digest_hex(content).chars().take(16).collect()
+}
+
+/// A timeline that the presented one descends from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentedAncestor {
+    /// The timeline.
+    pub timeline: u32,
+    /// The digest of its history file; none on the first timeline.
+    pub history: Option<String>,
+    /// Where its descendant left it.
+    pub left_at: Position,
+}
+
+/// What a server presents when a stream attaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// The system.
+    pub system: u64,
+    /// The timeline.
+    pub timeline: u32,
+    /// The digest of its history file; none on the first timeline.
+    pub history: Option<String>,
+    /// The timelines that it descends from, oldest first.
+    pub ancestors: Vec<PresentedAncestor>,
+    /// The end of the server's log.
+    pub server_end: Position,
+}
+
+/// A lineage and how far it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its newest attach record.
+    pub record: LineageRecord,
+    /// The frontier; none if nothing is stored.
+    pub frontier: Option<Position>,
+}
+
+/// What a stream does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// It continues a lineage.
+    Resume {
+        /// The branch.
+        branch: Branch,
+        /// Where to go on; none if nothing of it is stored.
+        frontier: Option<Position>,
+    },
+    /// It begins one.
+    Begin {
+        /// Why.
+        reason: AttachReason,
+        /// Where it left its parent, where that is known.
+        parent: Option<Parent>,
+    },
+}
+
+/// Decides between continuing and beginning. `known` holds every lineage of the source, oldest record first.
+///
+/// A lineage of an ancestor is continued up to the switch point when our frontier does not lie beyond it: the rest of
+/// the old timeline is still to be had. Past the switch point we hold what the new timeline never had: it begins anew.
+pub fn decide(presented: &Presented, known: &[Known]) -> Attach {
+    if let Some(own) = newest(known, presented.system, presented.timeline, &presented.history) {
+        return match own.frontier {
+            Some(frontier) if presented.server_end < frontier => {
+                begin(AttachReason::Behind, own, presented.server_end)
+            }
+            frontier => Attach::Resume {
+                branch: own.record.branch,
+                frontier,
+            },
+        };
+    }
+    for ancestor in presented.ancestors.iter().rev() {
+        if let Some(own) = newest(known, presented.system, ancestor.timeline, &ancestor.history) {
+            return match own.frontier {
+                Some(frontier) if frontier <= ancestor.left_at => Attach::Resume {
+                    branch: own.record.branch,
+                    frontier: Some(frontier),
+                },
+                _ => begin(AttachReason::Timeline, own, ancestor.left_at),
+            };
+        }
+    }
+    let same_system = known.iter().any(|k| k.record.branch.system == presented.system);
+    let reason = if same_system {
+        AttachReason::Timeline
+    } else {
+        AttachReason::First
+    };
+    Attach::Begin { reason, parent: None }
+}
+
+fn begin(reason: AttachReason, parent: &Known, fork: Position) -> Attach {
+    Attach::Begin {
+        reason,
+        parent: Some(Parent {
+            branch: parent.record.branch,
+            fork,
+        }),
+    }
+}
+
+fn newest<'a>(known: &'a [Known], system: u64, timeline: u32, history: &Option<String>) -> Option<&'a Known> {
+    known.iter().rev().find(|k| {
+        let branch = k.record.branch;
+        branch.system == system && branch.timeline == timeline && k.record.history == *history
+    })
+}
+
+/// A new lineage from chance.
+pub fn new_lineage(chance: u64) -> Lineage {
+    Lineage((chance >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests;

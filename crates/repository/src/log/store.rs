@@ -1,0 +1,268 @@
+//! Reads a source's log: what is stored, what is known about it, and its bytes.
+//!
+//! Promise: bytes are given only whole and checked; a position that is not stored is an error that names the gap.
+//! Not here: choosing a base or a target (backstay-engine::plan).
+
+use super::coverage::{StoredRange, choose, stretches};
+use super::lineage::{Known, LineageRecord, history_digest};
+use super::range::{RangeIndex, decode_bytes, decode_index, index_length};
+use crate::layout::{EnvelopePlace, Level, LogPlace, Place, month};
+use crate::{Repository, RepositoryError};
+use backstay_codec::{Header, Kind, SecretKey};
+use backstay_store::{Key, list_all};
+use backstay_terms::{Branch, EngineKind, LogRange, Position, RecordId, SourceName};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// A range spans at most this many positions, so listing from a position begins this much before it.
+pub const SPAN_MAX: u64 = 256 << 20;
+
+/// How much of a range is fetched at first to read its index.
+const INDEX_FIRST_BYTES: u64 = 4 << 10;
+
+/// The log of one source.
+#[derive(Clone, Debug)]
+pub struct LogStore {
+    pub(super) repository: Repository,
+    pub(super) place: LogPlace,
+}
+
+impl LogStore {
+    /// The log of this source.
+    pub fn new(repository: &Repository, engine: EngineKind, source: &SourceName) -> LogStore {
+        LogStore {
+            repository: repository.clone(),
+            place: LogPlace {
+                engine,
+                source: source.clone(),
+            },
+        }
+    }
+
+    /// Where its objects lie.
+    pub fn place(&self) -> &LogPlace {
+        &self.place
+    }
+
+    /// What is stored of a branch, at all levels, from a position on (all if none is given), by position.
+    pub async fn ranges(
+        &self,
+        branch: &Branch,
+        from: Option<Position>,
+    ) -> Result<Vec<StoredRange>, RepositoryError> {
+        let mut ranges = Vec::new();
+        for level in Level::ALL {
+            let prefix = self.place.ranges_prefix(level, Some(branch))?;
+            let begin = from.map(|from| Position(from.0.saturating_sub(SPAN_MAX)));
+            let after = begin
+                .map(|begin| self.place.range_start_after(level, branch, begin))
+                .transpose()?;
+            for object in list_all(self.repository.store(), &prefix, after.as_ref()).await? {
+                if let Some((_, name)) = self.place.of_range(level, &object.key) {
+                    ranges.push(StoredRange {
+                        level,
+                        name,
+                        size: object.size,
+                    });
+                }
+            }
+        }
+        ranges.sort_by(|a, b| (a.name.range, a.level, &a.name).cmp(&(b.name.range, b.level, &b.name)));
+        Ok(ranges)
+    }
+
+    /// The index part of a range.
+    pub async fn index_of(
+        &self,
+        branch: &Branch,
+        stored: &StoredRange,
+    ) -> Result<RangeIndex, RepositoryError> {
+        let place = self.place.range(stored.level, branch, &stored.name)?;
+        let store = self.repository.store();
+        let first = store
+            .get_range(&place.key, 0..stored.size.min(INDEX_FIRST_BYTES))
+            .await?;
+        let length = index_length(&place, &first)?;
+        let container = if length <= first.len() as u64 {
+            first
+        } else {
+            store.get_range(&place.key, 0..length).await?
+        };
+        self.open_index(&place, stored, &container).await
+    }
+
+    /// The index and the bytes of a range.
+    pub async fn range(
+        &self,
+        branch: &Branch,
+        stored: &StoredRange,
+    ) -> Result<(RangeIndex, Bytes), RepositoryError> {
+        let place = self.place.range(stored.level, branch, &stored.name)?;
+        let object = self.repository.store().get(&place.key).await?;
+        let index = self.open_index(&place, stored, &object).await?;
+        let length = index_length(&place, &object)? as usize;
+        let container = object.slice(length.min(object.len())..);
+        let key = self.key_for(&place, stored, &container).await?;
+        let (range, copy) = (stored.name.range, index.clone());
+        let work = move || decode_bytes(&place, &key, &container, &copy, range);
+        let bytes = crate::objects::on_worker(work).await?;
+        Ok((index, Bytes::from(bytes)))
+    }
+
+    /// The bytes of a branch in `wanted`, one copy of each position.
+    pub async fn read(&self, branch: &Branch, wanted: LogRange) -> Result<Vec<u8>, RepositoryError> {
+        let stored = self.ranges(branch, Some(wanted.from)).await?;
+        self.read_from(branch, wanted, &stored).await
+    }
+
+    /// The same, from ranges that the caller has listed.
+    pub async fn read_from(
+        &self,
+        branch: &Branch,
+        wanted: LogRange,
+        stored: &[StoredRange],
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let choices = choose(wanted, stored).map_err(|gap| self.gap(gap))?;
+        let mut bytes = Vec::new();
+        for choice in choices {
+            let (_, content) = self.range(branch, &choice.from).await?;
+            let begins = choice.from.name.range.from.0;
+            let (from, to) = (choice.take.from.0 - begins, choice.take.to.0 - begins);
+            let taken = content.get(from as usize..to as usize);
+            bytes.extend_from_slice(taken.ok_or_else(|| self.gap(choice.take))?);
+        }
+        Ok(bytes)
+    }
+
+    fn gap(&self, gap: LogRange) -> RepositoryError {
+        RepositoryError::Gap {
+            source_name: self.place.source.to_string(),
+            from: gap.from,
+            to: gap.to,
+        }
+    }
+
+    async fn open_index(
+        &self,
+        place: &Place,
+        stored: &StoredRange,
+        object: &[u8],
+    ) -> Result<RangeIndex, RepositoryError> {
+        let key = self.key_for(place, stored, object).await?;
+        let length = index_length(place, object)? as usize;
+        decode_index(place, &key, object.get(..length).unwrap_or(object))
+    }
+
+    async fn key_for(
+        &self,
+        place: &Place,
+        stored: &StoredRange,
+        container: &[u8],
+    ) -> Result<SecretKey, RepositoryError> {
+        let sealed = |source| RepositoryError::Sealed {
+            key: place.key.to_string(),
+            source,
+        };
+        let header = Header::read(container, &place.logical).map_err(sealed)?;
+        let envelope = EnvelopePlace::epoch(self.place.engine, &self.place.source, &stored.name.epoch);
+        self.repository
+            .key_with_id(header.key_id(), &envelope, &place.key)
+            .await
+    }
+}
+
+/// Lineage records and history files.
+impl LogStore {
+    /// Every lineage record, oldest first.
+    pub async fn records(&self) -> Result<Vec<LineageRecord>, RepositoryError> {
+        let prefix = self.place.lineages_prefix()?;
+        let mut records = Vec::new();
+        for object in list_all(self.repository.store(), &prefix, None).await? {
+            let Some(id) = id_of(&object.key) else { continue };
+            let place = self.place.lineage(&id)?;
+            let json = self
+                .repository
+                .get_fact(&place, Kind::LineageRecord, id.moment())
+                .await?;
+            let record =
+                serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&object.key, e))?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Stores a lineage record.
+    pub async fn put_record(&self, record: &LineageRecord) -> Result<(), RepositoryError> {
+        let json = serde_json::to_vec(record).map_err(RepositoryError::encoding)?;
+        self.repository
+            .put_fact(self.place.lineage(&record.id)?, Kind::LineageRecord, json)
+            .await
+    }
+
+    /// Every lineage with how far it is stored, oldest record first; a branch appears once, with its newest record.
+    pub async fn known(&self) -> Result<Vec<Known>, RepositoryError> {
+        let mut newest: Vec<LineageRecord> = Vec::new();
+        for record in self.records().await? {
+            newest.retain(|known| known.branch != record.branch);
+            newest.push(record);
+        }
+        let mut known = Vec::new();
+        for record in newest {
+            let ranges = self.ranges(&record.branch, None).await?;
+            let frontier = stretches(ranges.iter().map(|r| &r.name.range))
+                .last()
+                .map(|stretch| stretch.to);
+            known.push(Known { record, frontier });
+        }
+        Ok(known)
+    }
+
+    /// The history files of a system: timeline and digest to content.
+    pub async fn histories(&self, system: u64) -> Result<BTreeMap<(u32, String), Bytes>, RepositoryError> {
+        let prefix = self.place.histories_prefix(system)?;
+        let mut histories = BTreeMap::new();
+        for object in list_all(self.repository.store(), &prefix, None).await? {
+            let Some((timeline, digest)) = self.place.of_history(system, &object.key) else {
+                continue;
+            };
+            let place = self.place.history(system, timeline, &digest)?;
+            let month = month(object.modified);
+            let content = self
+                .repository
+                .get_fact_of_any_month(&place, Kind::History, &month)
+                .await?;
+            if history_digest(&content) != digest {
+                return Err(RepositoryError::malformed(
+                    &object.key,
+                    "its content has another digest than its name",
+                ));
+            }
+            histories.insert((timeline, digest), Bytes::from(content));
+        }
+        Ok(histories)
+    }
+
+    /// Stores a history file unless it is there.
+    pub async fn put_history(
+        &self,
+        system: u64,
+        timeline: u32,
+        content: &[u8],
+    ) -> Result<(), RepositoryError> {
+        let place = self.place.history(system, timeline, &history_digest(content))?;
+        if list_all(self.repository.store(), &(&place.key).into(), None)
+            .await?
+            .is_empty()
+        {
+            return self
+                .repository
+                .put_fact(place, Kind::History, content.to_vec())
+                .await;
+        }
+        Ok(())
+    }
+}
+
+fn id_of(key: &Key) -> Option<RecordId> {
+    key.segments().next_back()?.parse().ok()
+}

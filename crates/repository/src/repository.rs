@@ -1,0 +1,210 @@
+//! A repository: opens or makes one, and holds what every part needs.
+//!
+//! Promise: `open` refuses what is no repository, a newer format, or another repository than expected, before anything
+//! is read or written. Time and chance come from what the caller passed in.
+//! Not here: what is stored (base, log, runs).
+
+use crate::recipients::{Ready, Recipient, make_ready};
+use crate::{RepositoryError, layout};
+use backstay_clock::{Chance, Clock};
+use backstay_codec::{KeyId, KeySet, SecretKey, random_u64};
+use backstay_store::{Created, Key, Prefix, Store, StoreError};
+use backstay_terms::{Suffix, TimedId};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Chance from the system's generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemChance;
+
+impl Chance for SystemChance {
+    fn next_u64(&self) -> u64 {
+        random_u64()
+    }
+}
+
+/// `repository.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryInfo {
+    /// 1.
+    pub format: u32,
+    /// 32 hex digits.
+    pub repository: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// An open repository. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    info: RepositoryInfo,
+    ready: Vec<Ready>,
+    keys: Mutex<HashMap<KeyId, SecretKey>>,
+    months: Mutex<HashMap<String, SecretKey>>,
+}
+
+impl Repository {
+    /// Makes a repository in an empty place and opens it.
+    pub async fn init(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        recipients: &[Recipient],
+    ) -> Result<Repository, RepositoryError> {
+        match read_info(store.as_ref()).await {
+            Ok(info) => return Err(RepositoryError::AlreadyThere { id: info.repository }),
+            Err(RepositoryError::Absent) => refuse_if_not_empty(store.as_ref()).await?,
+            Err(error) => return Err(error),
+        }
+        let repository = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());
+        let info = RepositoryInfo {
+            format: 1,
+            repository,
+            created: clock.now(),
+        };
+        let body = serde_json::to_vec(&info).map_err(RepositoryError::encoding)?;
+        match store
+            .put_if_absent(&Key::new(layout::REPOSITORY)?, Bytes::from(body))
+            .await?
+        {
+            Created::Now => Self::open(store, clock, chance, recipients).await,
+            Created::AlreadyThere => {
+                let id = read_info(store.as_ref()).await?.repository;
+                Err(RepositoryError::AlreadyThere { id })
+            }
+        }
+    }
+
+    /// Opens a repository.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        recipients: &[Recipient],
+    ) -> Result<Repository, RepositoryError> {
+        let info = read_info(store.as_ref()).await?;
+        let ready = make_ready(store.as_ref(), recipients, chance.next_u64()).await?;
+        let (keys, months) = (Mutex::new(HashMap::new()), Mutex::new(HashMap::new()));
+        Ok(Repository {
+            shared: Arc::new(Shared {
+                store,
+                clock,
+                chance,
+                info,
+                ready,
+                keys,
+                months,
+            }),
+        })
+    }
+
+    /// The repository's id: 32 hex digits.
+    pub fn id(&self) -> &str {
+        &self.shared.info.repository
+    }
+
+    /// The objects.
+    pub fn store(&self) -> &dyn Store {
+        self.shared.store.as_ref()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &dyn Clock {
+        self.shared.clock.as_ref()
+    }
+
+    /// The time for names and records.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Chance for names.
+    pub fn chance(&self) -> u64 {
+        self.shared.chance.next_u64()
+    }
+
+    /// A new id of something of `kind` (a-z) made now.
+    pub fn new_id(&self, kind: &str) -> Result<TimedId, RepositoryError> {
+        let suffix = Suffix::from_chance(self.chance());
+        TimedId::new(&layout::moment(self.now()), kind, suffix).map_err(RepositoryError::encoding)
+    }
+
+    pub(crate) fn ready(&self) -> &[Ready] {
+        &self.shared.ready
+    }
+
+    pub(crate) fn remember(&self, keys: &KeySet) {
+        let mut known = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in [&keys.data, &keys.index, &keys.facts].into_iter().flatten() {
+            known.insert(key.id(), key.clone());
+        }
+    }
+
+    pub(crate) fn remembered(&self, id: &KeyId) -> Option<SecretKey> {
+        self.shared
+            .keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+
+    pub(crate) fn month_key(&self, envelope: &str) -> Option<SecretKey> {
+        self.shared
+            .months
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(envelope)
+            .cloned()
+    }
+
+    pub(crate) fn remember_month(&self, envelope: String, key: SecretKey) {
+        self.shared
+            .months
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(envelope, key);
+    }
+}
+
+async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError> {
+    let json = match store.get(&Key::new(layout::REPOSITORY)?).await {
+        Ok(json) => json,
+        Err(StoreError::NotFound { .. }) => return Err(RepositoryError::Absent),
+        Err(error) => return Err(error.into()),
+    };
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let malformed = |e: serde_json::Error| RepositoryError::malformed(layout::REPOSITORY, e);
+    let Format { format } = serde_json::from_slice(&json).map_err(malformed)?;
+    if format != 1 {
+        return Err(RepositoryError::NewerFormat {
+            object: layout::REPOSITORY.into(),
+            format,
+        });
+    }
+    serde_json::from_slice(&json).map_err(malformed)
+}
+
+async fn refuse_if_not_empty(store: &dyn Store) -> Result<(), RepositoryError> {
+    let page = store.list_page(&Prefix::everything(), None, 1).await?;
+    match page.objects.first() {
+        Some(object) => Err(RepositoryError::NotEmpty {
+            example: object.key.to_string(),
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,170 @@
+//! Facts that are written once under the month's key: runs, lineage records, history files.
+//!
+//! Promise: a run writes `started` before its work and `finished` after it; a missing `finished` is a failure. Two
+//! processes that both make a month's key harm nobody: an object names the key that it needs (KEY-3).
+//! Not here: what a run does.
+
+use crate::base::required;
+use crate::layout::{self, EnvelopePlace, Place, RunMoment};
+use crate::{Repository, RepositoryError};
+use backstay_codec::{KeyClass, Kind, SecretKey};
+use backstay_store::list_all;
+use backstay_terms::RunId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Written before a run's work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// 1.
+    pub format: u32,
+    /// The run.
+    pub run: RunId,
+    /// What it does: `backup`, `restore`, `stream`, `settle`, `expire`, `verify`.
+    pub verb: String,
+    /// Of which source.
+    pub source: String,
+    /// When.
+    pub started: Timestamp,
+    /// Backstay's version.
+    pub version: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunResult {
+    /// All done.
+    Succeeded,
+    /// Nothing to rely on.
+    Failed,
+    /// Done, but not all of it.
+    Incomplete,
+}
+
+/// Written after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFinished {
+    /// What was written before.
+    #[serde(flatten)]
+    pub started: RunStarted,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How.
+    pub result: RunResult,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Numbers of this verb.
+    pub figures: serde_json::Value,
+}
+
+impl Repository {
+    /// Writes that a run begins.
+    pub async fn run_started(&self, verb: &str, source: &str) -> Result<RunStarted, RepositoryError> {
+        let run = self.new_id(verb)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let (verb, source, started) = (verb.to_owned(), source.to_owned(), self.now());
+        let record = RunStarted {
+            format: 1,
+            run,
+            verb,
+            source,
+            started,
+            version,
+        };
+        let json = serde_json::to_vec(&record).map_err(RepositoryError::encoding)?;
+        self.put_fact(layout::run(&record.run, RunMoment::Started)?, Kind::Run, json)
+            .await?;
+        Ok(record)
+    }
+
+    /// Writes how a run ended.
+    pub async fn run_finished(&self, record: &RunFinished) -> Result<(), RepositoryError> {
+        let json = serde_json::to_vec(record).map_err(RepositoryError::encoding)?;
+        self.put_fact(
+            layout::run(&record.started.run, RunMoment::Finished)?,
+            Kind::Run,
+            json,
+        )
+        .await
+    }
+
+    /// A run's last record, if it finished.
+    pub async fn read_run_finished(&self, run: &RunId) -> Result<RunFinished, RepositoryError> {
+        let place = layout::run(run, RunMoment::Finished)?;
+        let json = self.get_fact(&place, Kind::Run, run.moment()).await?;
+        serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&place.key, e))
+    }
+
+    /// Seals a fact with this month's key and stores it.
+    pub(crate) async fn put_fact(
+        &self,
+        place: Place,
+        kind: Kind,
+        json: Vec<u8>,
+    ) -> Result<(), RepositoryError> {
+        let key = self.facts_key().await?;
+        self.put_sealed(place, kind, key, json, String::new())
+            .await
+            .map(|_| ())
+    }
+
+    /// Opens a fact that was written around `moment` (`YYYYMMDD…`).
+    pub(crate) async fn get_fact(
+        &self,
+        place: &Place,
+        kind: Kind,
+        moment: &str,
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let part = |range: std::ops::Range<usize>| moment.get(range).unwrap_or_default();
+        self.get_fact_of_any_month(place, kind, &format!("{}-{}", part(0..4), part(4..6)))
+            .await
+    }
+
+    /// The same; if the month does not give the key, every other month is tried: a run may cross a month's end.
+    pub(crate) async fn get_fact_of_any_month(
+        &self,
+        place: &Place,
+        kind: Kind,
+        month: &str,
+    ) -> Result<Vec<u8>, RepositoryError> {
+        match self.get_sealed(place, kind, &EnvelopePlace::facts(month)).await {
+            Err(RepositoryError::UnknownKey { .. } | RepositoryError::NoKey { .. }) => {}
+            answer => return answer,
+        }
+        for envelope in self
+            .envelopes()
+            .await?
+            .iter()
+            .filter(|e| e.name.starts_with("facts/"))
+        {
+            match self.get_sealed(place, kind, envelope).await {
+                Err(RepositoryError::UnknownKey { .. } | RepositoryError::NoKey { .. }) => {}
+                answer => return answer,
+            }
+        }
+        self.get_sealed(place, kind, &EnvelopePlace::facts(month)).await
+    }
+
+    /// This month's key: the stored one, or a new one.
+    async fn facts_key(&self) -> Result<SecretKey, RepositoryError> {
+        let envelope = EnvelopePlace::facts(&layout::month(self.now()));
+        if let Some(key) = self.month_key(&envelope.name) {
+            return Ok(key);
+        }
+        let wraps = list_all(self.store(), &envelope.prefix()?, None).await?;
+        let keys = match wraps.is_empty() {
+            true => self.create_envelope(&envelope, &[KeyClass::Facts]).await?,
+            false => match self.open_envelope(&envelope).await {
+                // Wraps of other recipients only: this process makes a key that it can open itself.
+                Err(RepositoryError::NoKey { .. }) => {
+                    self.create_envelope(&envelope, &[KeyClass::Facts]).await?
+                }
+                opened => opened?,
+            },
+        };
+        let key = required(&keys.facts, "facts")?;
+        self.remember_month(envelope.name, key.clone());
+        Ok(key)
+    }
+}
