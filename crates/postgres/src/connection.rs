@@ -173,7 +173,8 @@ impl Connection {
         let _ = self.flush().await;
     }
 
-    async fn next_untimed(&mut self) -> Result<Answer, PostgresError> {
+    /// As `next_message`, however long it takes: the caller selects with its own timer.
+    pub(crate) async fn next_untimed(&mut self) -> Result<Answer, PostgresError> {
         loop {
             let host = &self.host;
             let frame = self.frames.next().await.map_err(|source| lost(host, source))?;

@@ -242,6 +242,16 @@ impl Conninfo {
         self
     }
 
+    /// The same server with one more command-line option for the session, for instance `-c wal_sender_timeout=0`.
+    #[must_use]
+    pub fn with_option(mut self, option: &str) -> Self {
+        self.options = Some(match self.options.take() {
+            Some(options) => format!("{options} {option}"),
+            None => option.to_owned(),
+        });
+        self
+    }
+
     /// The servers, in the order in which they are tried.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts

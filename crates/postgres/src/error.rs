@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use backstay_source::Retry;
+use backstay_source::{Retry, SourceError, SourceErrorKind};
 
 use crate::conninfo::ConninfoError;
 
@@ -176,12 +176,27 @@ impl PostgresError {
 
     /// Whether the same call can succeed later without a person's help.
     pub fn retry(&self) -> Retry {
-        match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Lost { .. } | Self::BackupWal { .. } => {
-                Retry::Later
-            }
-            Self::Server { sqlstate, .. } if sqlstate.is_passing() => Retry::Later,
+        match self.kind() {
+            SourceErrorKind::Unreachable | SourceErrorKind::Conflict => Retry::Later,
             _ => Retry::Never,
+        }
+    }
+
+    /// The same in the words of the ports.
+    pub fn kind(&self) -> SourceErrorKind {
+        match self {
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Lost { .. } => SourceErrorKind::Unreachable,
+            Self::PasswordMissing { .. } | Self::Authentication { .. } => SourceErrorKind::Unauthenticated,
+            Self::Conninfo(_)
+            | Self::Tls { .. }
+            | Self::TlsCommonNameOnly { .. }
+            | Self::TlsRefused { .. } => SourceErrorKind::Refused,
+            Self::Server { sqlstate, .. } => sqlstate.kind(),
+            Self::Version(_) | Self::Entry { .. } => SourceErrorKind::Refused,
+            Self::Protocol(_) => SourceErrorKind::Protocol,
+            Self::Manifest(_) => SourceErrorKind::Damaged,
+            Self::BackupWal { .. } => SourceErrorKind::LogGone,
+            Self::Scratch { .. } => SourceErrorKind::Local,
         }
     }
 
@@ -195,6 +210,12 @@ impl PostgresError {
 
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol(what.into())
+    }
+}
+
+impl From<PostgresError> for SourceError {
+    fn from(error: PostgresError) -> Self {
+        SourceError::new(error.kind(), error.to_string(), error.advice())
     }
 }
 
@@ -288,6 +309,17 @@ impl SqlState {
         match <[u8; 5]>::try_from(text) {
             Ok(code) if code.iter().all(u8::is_ascii_alphanumeric) => Self(code),
             _ => Self(*b"XX000"),
+        }
+    }
+
+    fn kind(self) -> SourceErrorKind {
+        match &self.0 {
+            b"28P01" => SourceErrorKind::Unauthenticated,
+            b"58P01" => SourceErrorKind::LogGone,
+            b"XX001" | b"XX002" => SourceErrorKind::Damaged,
+            _ if self == Self::OBJECT_IN_USE => SourceErrorKind::Conflict,
+            _ if self.is_passing() => SourceErrorKind::Unreachable,
+            _ => SourceErrorKind::Refused,
         }
     }
 

@@ -212,9 +212,10 @@ impl Header<'_> {
         })
     }
 
-    // The server marks directories and links by a slash at the end of the name.
+    // The server marks directories and links by a slash at the end of the name, and writes "./pg_wal/archive_status".
     fn name(&self) -> &[u8] {
         let name = until_nul(&self.0[..100]);
+        let name = name.strip_prefix(b"./").unwrap_or(name);
         name.strip_suffix(b"/").unwrap_or(name)
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod base_backup;
 mod connection;
+mod received;
 mod stream_live;
 mod wal_real;
