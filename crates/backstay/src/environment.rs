@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 /// Where variables are looked up.
-pub trait Environment {
+pub trait Environment: std::fmt::Debug {
     /// The value of `name`, if it is set and UTF-8.
     fn get(&self, name: &str) -> Option<String>;
 }

@@ -4,11 +4,21 @@
 //! thin `main`, so that tests and generated documents can look at its tables.
 //! Not here: what a backup or a restore is (engine).
 
+pub mod cli;
 pub mod codes;
+pub mod commands;
+pub mod config;
 pub mod environment;
 pub mod exit;
 pub mod failure;
+pub mod logging;
+pub mod process;
 pub mod render;
+pub mod secret;
+pub mod session;
 pub mod suggest;
 pub mod time;
 pub mod units;
+pub mod usage;
+pub mod wal_fetch_guard;
+pub mod wire;

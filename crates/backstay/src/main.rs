@@ -1,3 +1,7 @@
 //! The process: everything is in the library beside it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    backstay::wire::main()
+}

@@ -55,7 +55,7 @@ pub enum TimeError {
         /// The first local moment after the jump, with its offset.
         after: String,
         /// The same reading of the clock before and after the jump, as moments.
-        candidates: [String; 2],
+        candidates: Box<[String; 2]>,
     },
     /// No zone is known in which to read it.
     #[error("the time zone {name:?} in TZ is not known on this machine")]
@@ -180,15 +180,12 @@ impl From<&TimeError> for Failure {
                 format!("the first:  --to {earlier}"),
             )
             .or(format!("the second: --to {later}")),
-            TimeError::Never {
-                candidates: [first, second],
-                ..
-            } => Failure::new(
-                Code::TimeAmbiguous,
-                message,
-                format!("by the clock before the jump: --to {first}"),
-            )
-            .or(format!("by the clock after the jump:  --to {second}")),
+            TimeError::Never { candidates, .. } => {
+                let [first, second] = candidates.as_ref();
+                let help = format!("by the clock before the jump: --to {first}");
+                Failure::new(Code::TimeAmbiguous, message, help)
+                    .or(format!("by the clock after the jump:  --to {second}"))
+            }
             TimeError::Zone { .. } => Failure::new(
                 Code::TimeUnreadable,
                 message,

@@ -86,7 +86,7 @@ pub(super) fn two_readings(datetime: DateTime, zone: &Zone, candidates: Candidat
                 zone: name,
                 before: last,
                 after: first,
-                candidates: [moment(datetime, before), moment(datetime, after)],
+                candidates: Box::new([moment(datetime, before), moment(datetime, after)]),
             }
         }
     }

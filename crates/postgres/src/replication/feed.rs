@@ -32,6 +32,9 @@ pub struct FeedStart {
     pub from: Lsn,
     /// Everything before it is durable; 0 if nothing is.
     pub durable: Lsn,
+    /// Everything before it was received earlier, on the timeline before this one: it may be confirmed although this
+    /// conversation begins further back.
+    pub known: Lsn,
     /// The end of WAL that IDENTIFY_SYSTEM named.
     pub server_end: Lsn,
     /// The server's wal_sender_timeout; zero if it has none.
@@ -186,6 +189,7 @@ pub struct Request {
 pub struct Feed {
     state: State,
     received: Lsn,
+    known: Lsn,
     durable: Lsn,
     reported: Lsn,
     server_end: Lsn,
@@ -206,6 +210,7 @@ impl Feed {
         let feed = Feed {
             state: State::Streaming,
             received: start.from,
+            known: start.known.max(start.durable),
             durable: start.durable,
             reported: start.durable,
             server_end: start.server_end,
@@ -398,7 +403,7 @@ impl Feed {
     }
 
     fn confirmed(&mut self, now: Duration, position: Lsn) -> Result<Outputs, Refused> {
-        let possible = self.received.max(self.durable);
+        let possible = self.received.max(self.known);
         if position > possible {
             return Err(Refused::Beyond {
                 confirmed: position,

@@ -109,7 +109,7 @@ impl WalStream {
     /// `OtherSystem`, `Gap`, `Behind`, `Diverged` and `SlotInUse` say that this log cannot be followed from there.
     pub async fn attach(options: StreamOptions, resume: Resume) -> Result<WalStream, StreamError> {
         let begun = attach::attach(&options, resume).await?;
-        let (feed, first) = begin_feed(&options, &begun, begun.place.durable);
+        let (feed, first) = begin_feed(&options, &begun, begun.place.durable, Lsn::INVALID);
         let mut stream = WalStream {
             start: start_of(&begun),
             server: begun.server.clone(),
@@ -384,7 +384,7 @@ impl WalStream {
         let Some(Switched { switch, begun }) = switched else {
             return;
         };
-        let (feed, first) = begin_feed(&self.options, &begun, self.feed.durable());
+        let (feed, first) = begin_feed(&self.options, &begun, self.feed.durable(), self.feed.received());
         self.start = start_of(&begun);
         self.place = begun.place;
         self.walker = Walker::new(begun.wal_identity(), begun.place.from);
@@ -403,10 +403,11 @@ fn is_keepalive(message: &CopyBothMessage) -> bool {
     matches!(message, CopyBothMessage::Data(data) if data.first() == Some(&b'k'))
 }
 
-fn begin_feed(options: &StreamOptions, begun: &Begun, durable: Lsn) -> (Feed, Output) {
+fn begin_feed(options: &StreamOptions, begun: &Begun, durable: Lsn, known: Lsn) -> (Feed, Output) {
     Feed::begin(&FeedStart {
         from: begun.place.from,
         durable,
+        known,
         server_end: begun.lineage.place.flushed,
         wal_sender_timeout: begun.server.wal_sender_timeout,
         marks: begun.marks,

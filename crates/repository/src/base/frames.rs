@@ -107,7 +107,7 @@ fn compress(number: u32, plain: &[u8]) -> Result<Frame, RepositoryError> {
     let compressed = Compressor::new(LEVEL)
         .and_then(|mut c| c.compress(plain))
         .map_err(RepositoryError::encoding)?;
-    if number % PROVEN_ONE_IN == 0 {
+    if number.is_multiple_of(PROVEN_ONE_IN) {
         let again = Decompressor::new().and_then(|mut d| d.decompress(&compressed, plain.len()));
         if again.map_err(RepositoryError::encoding)? != plain {
             let what = format!(

@@ -15,6 +15,7 @@ fn start() -> FeedStart {
     FeedStart {
         from: Lsn(1000),
         durable: Lsn(1000),
+        known: Lsn(1000),
         server_end: Lsn(1000),
         wal_sender_timeout: ms(60_000),
         marks: Marks::Count,
@@ -187,6 +188,13 @@ fn a_restart_reports_what_is_durable_although_the_stream_begins_before_it() {
     assert_eq!(feed.on(ms(200), Input::Durable(Lsn(1200))), Ok(vec![]));
     assert_eq!(feed.on(ms(300), asks(1200)), Ok(vec![status(1500)]));
     assert_eq!(feed.on(ms(400), Input::Durable(Lsn(1500))), Ok(vec![]));
+}
+
+#[test]
+fn the_tail_of_the_timeline_before_may_be_confirmed_after_the_switch() {
+    let (mut feed, _) = Feed::begin(&FeedStart { known: Lsn(1400), server_end: Lsn(2000), ..start() });
+    assert_eq!(feed.on(ms(100), Input::Durable(Lsn(1400))), Ok(vec![status(1400)]));
+    assert!(feed.on(ms(200), Input::Durable(Lsn(1401))).is_err());
 }
 
 #[test]
