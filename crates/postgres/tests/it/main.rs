@@ -5,5 +5,6 @@
 mod base_backup;
 mod connection;
 mod received;
+mod source;
 mod stream_live;
 mod wal_real;

@@ -1,0 +1,96 @@
+//! PostgreSQL as a source: the ports of `backstay-source`.
+//!
+//! Promise: each call connects anew, so a changed password or address counts at once.
+//! Not here: base backups (base_backup), the stream (replication), restoring (restore).
+
+mod check;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstay_clock::Clock;
+use backstay_source::{
+    BaseReader, BaseRequest, Finding, Identity, LogOffer, LogReader, LogSource, Resume, Source, SourceError,
+};
+
+use crate::base_backup::BaseBackup;
+use crate::connection::{Connection, Mode};
+use crate::conninfo::Conninfo;
+use crate::replication::command::{SlotDropped, SlotName, drop_slot};
+use crate::replication::log_reader::follow;
+use crate::replication::stream::{Slot, StreamOptions, identify};
+
+/// A PostgreSQL server that is backed up and followed.
+#[derive(Debug, Clone)]
+pub struct PostgresSource {
+    conninfo: Conninfo,
+    slot: Option<Slot>,
+    clock: Arc<dyn Clock>,
+}
+
+impl PostgresSource {
+    /// The server at `conninfo`, followed through `slot`; without a slot it may remove WAL before it was read.
+    pub fn new(conninfo: Conninfo, slot: Option<Slot>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            conninfo,
+            slot,
+            clock,
+        }
+    }
+
+    /// How to connect.
+    pub fn conninfo(&self) -> &Conninfo {
+        &self.conninfo
+    }
+
+    /// The slot it is followed through.
+    pub fn slot(&self) -> Option<&SlotName> {
+        self.slot.as_ref().map(Slot::name)
+    }
+
+    /// Drops the slot: the server forgets what it kept for us.
+    ///
+    /// # Errors
+    /// `Conflict` while somebody streams from it.
+    pub async fn drop_slot(&self) -> Result<SlotDropped, SourceError> {
+        let Some(slot) = self.slot() else {
+            return Ok(SlotDropped::WasAbsent);
+        };
+        let mut connection = Connection::connect(&self.conninfo, Mode::Replication).await?;
+        Ok(drop_slot(&mut connection, slot).await?)
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn identify(&self) -> Result<Identity, SourceError> {
+        let mut connection = Connection::connect(&self.conninfo, Mode::Replication).await?;
+        let identity = identify(&mut connection).await?;
+        connection.close().await;
+        Ok(identity)
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::findings(&self.conninfo, self.slot()).await
+    }
+
+    async fn begin_base(&self, request: BaseRequest) -> Result<Box<dyn BaseReader>, SourceError> {
+        Ok(Box::new(BaseBackup::begin(&self.conninfo, &request).await?))
+    }
+
+    fn log(&self) -> LogOffer<'_> {
+        LogOffer::Follow(self)
+    }
+}
+
+#[async_trait]
+impl LogSource for PostgresSource {
+    async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError> {
+        let options = StreamOptions {
+            conninfo: self.conninfo.clone(),
+            slot: self.slot.clone(),
+            clock: self.clock.clone(),
+        };
+        follow(options, resume).await
+    }
+}
