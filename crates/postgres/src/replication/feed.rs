@@ -22,6 +22,9 @@ pub const REPEAT_MAX: Duration = Duration::from_secs(3);
 pub const COALESCE: Duration = Duration::from_millis(10);
 /// A server that says nothing for this long, although every report asks it to answer, is taken for dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// When the caller has no room for this long and nothing becomes durable meanwhile, the connection is given up: a primary
+/// that stops sends everything first, so it would wait for us, and we could not even hear that it does.
+pub const HELD_MAX: Duration = Duration::from_secs(30);
 const STATUS_EVERY_MAX: Duration = Duration::from_secs(10);
 const MARKS_WAITING_MAX: usize = 64;
 
@@ -128,6 +131,8 @@ pub enum Why {
     PrimaryStopping,
     /// It says nothing.
     Silent,
+    /// There is no room for what it sends, and nothing becomes durable.
+    Held,
 }
 
 /// An input that contradicts what came before.
@@ -199,6 +204,8 @@ pub struct Feed {
     status_every: Duration,
     status_last: Duration,
     heard_last: Duration,
+    // When WAL was last taken or something last became durable.
+    moved_last: Duration,
 }
 
 type Outputs = Vec<Output>;
@@ -224,6 +231,7 @@ impl Feed {
             },
             status_last: start.now,
             heard_last: start.now,
+            moved_last: start.now,
         };
         (feed, Output::Status(start.durable, Reply::Requested))
     }
@@ -336,6 +344,7 @@ impl Feed {
     // Any message: the server lives, and its clock may say something about the end of the log.
     fn hear(&mut self, now: Duration, mark: LogMark, server_end: Lsn) -> Outputs {
         self.heard_last = now;
+        self.moved_last = now;
         self.server_end = self.server_end.max(server_end);
         let position = Lsn::from(mark.position);
         let counts = self.marks == Marks::Count && position >= self.server_end && position <= self.received;
@@ -414,6 +423,7 @@ impl Feed {
             return Ok(vec![]);
         }
         self.durable = position;
+        self.moved_last = now;
         let mut outputs: Outputs = self.ripe_mark().into_iter().collect();
         match &mut self.state {
             State::Owing(request) | State::Stopping(request) if position >= request.goal => {
@@ -433,12 +443,9 @@ impl Feed {
     }
 
     fn tick(&mut self, now: Duration, listening: Listening) -> Outputs {
-        if listening == Listening::No {
-            self.heard_last = now;
-        }
-        if now >= self.heard_last + SILENCE_MAX {
+        if let Some(why) = self.given_up(now, listening) {
             self.state = State::Closed;
-            return vec![Output::Close(Why::Silent)];
+            return vec![Output::Close(why)];
         }
         match self.state {
             State::Stopping(request) if now >= closing(&request) => {
@@ -464,6 +471,14 @@ impl Feed {
             }
             _ => vec![],
         }
+    }
+
+    fn given_up(&mut self, now: Duration, listening: Listening) -> Option<Why> {
+        if listening == Listening::No {
+            self.heard_last = now;
+            return (now >= self.moved_last + HELD_MAX).then_some(Why::Held);
+        }
+        (now >= self.heard_last + SILENCE_MAX).then_some(Why::Silent)
     }
 
     fn status(&mut self, now: Duration, reply: Reply) -> Output {

@@ -4,9 +4,8 @@
 //! Not here: the stream itself (stream).
 
 use super::stream::{StreamError, StreamOptions, WalStream};
-use crate::error::PostgresError;
 use async_trait::async_trait;
-use backstay_source::{LogReader, LogStart, LogStep, Resume, Retry, SourceError, SourceErrorKind};
+use backstay_source::{LogReader, LogStart, LogStep, Resume, SourceError, SourceErrorKind};
 use backstay_terms::Durable;
 
 /// Attaches to a server's log.
@@ -49,27 +48,13 @@ impl From<StreamError> for SourceError {
 
 fn kind(error: &StreamError) -> SourceErrorKind {
     match error {
-        StreamError::Postgres(error) => kind_of_connection(error),
+        StreamError::Postgres(error) => error.kind(),
         StreamError::Wal(_) | StreamError::History(_) => SourceErrorKind::Damaged,
         StreamError::Refused(_) => SourceErrorKind::Protocol,
         StreamError::OtherSystem { .. } => SourceErrorKind::OtherSystem,
         StreamError::Gap { .. } => SourceErrorKind::LogGone,
         StreamError::Behind { .. } | StreamError::Diverged { .. } => SourceErrorKind::LogBehind,
         StreamError::SlotInUse { .. } => SourceErrorKind::Conflict,
-        StreamError::Silent { .. } => SourceErrorKind::Unreachable,
-    }
-}
-
-fn kind_of_connection(error: &PostgresError) -> SourceErrorKind {
-    match error {
-        PostgresError::PasswordMissing { .. } | PostgresError::Authentication { .. } => {
-            SourceErrorKind::Unauthenticated
-        }
-        PostgresError::Server { sqlstate, .. } if sqlstate.0.starts_with(b"28P") => {
-            SourceErrorKind::Unauthenticated
-        }
-        PostgresError::Protocol(_) => SourceErrorKind::Protocol,
-        error if error.retry() == Retry::Later => SourceErrorKind::Unreachable,
-        _ => SourceErrorKind::Refused,
+        StreamError::Silent { .. } | StreamError::Held { .. } => SourceErrorKind::Unreachable,
     }
 }

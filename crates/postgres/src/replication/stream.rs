@@ -16,7 +16,7 @@ pub use identity::identify;
 use self::attach::{Begun, Line, Place};
 use self::message::Message;
 use super::command::{self, SlotName};
-use super::feed::{Feed, FeedStart, Input, Listening, Output, Reply, SILENCE_MAX, State, Why};
+use super::feed::{Feed, FeedStart, HELD_MAX, Input, Listening, Output, Reply, SILENCE_MAX, State, Why};
 use crate::connection::{Connection, CopyBoth, CopyBothMessage};
 use crate::conninfo::Conninfo;
 use crate::error::PostgresError;
@@ -229,7 +229,7 @@ impl WalStream {
             Some(Ok(message)) => Ok(Some(message)),
             Some(Err(error)) => Err(StreamError::of_server(
                 error,
-                self.place.from,
+                self.feed.received(),
                 self.place.timeline,
             )),
             None => {
@@ -329,12 +329,13 @@ impl WalStream {
                 Output::CopyDone => self.begin_switch(),
                 Output::Close(Why::PrimaryStopping) => self.line = Flow::Over,
                 Output::Close(Why::Silent) => {
-                    let host = self.host();
+                    let (host, waited) = (self.host(), SILENCE_MAX);
                     self.line = Flow::Over;
-                    return Err(StreamError::Silent {
-                        host,
-                        waited: SILENCE_MAX,
-                    });
+                    return Err(StreamError::Silent { host, waited });
+                }
+                Output::Close(Why::Held) => {
+                    self.line = Flow::Over;
+                    return Err(StreamError::Held { waited: HELD_MAX });
                 }
             }
         }

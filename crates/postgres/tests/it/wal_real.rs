@@ -62,10 +62,18 @@ fn control_of(server: &PgServer) -> ControlFile {
     ControlFile::parse(&std::fs::read(server.data_dir().join("global/pg_control")).unwrap()).unwrap()
 }
 
+fn major(server: &PgServer) -> u32 {
+    std::fs::read_to_string(server.data_dir().join("PG_VERSION"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
+}
+
 fn identity_of(server: &PgServer) -> WalIdentity {
     let control = control_of(server);
     WalIdentity {
-        version: VersionFacts::of_major(15).unwrap(),
+        version: VersionFacts::of_major(major(server)).unwrap(),
         system: control.system,
         segment_size: control.segment_size,
         ancestry: Ancestry::without_history(Timeline(1)),
@@ -136,27 +144,15 @@ fn waldump(server: &PgServer, begins: Lsn) -> (Vec<Dumped>, Lsn) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    let end = complaint
-        .split(": ")
-        .find_map(|part| part.split_once(" at "))
-        .map(|(_, lsn)| lsn.to_owned());
-    let end = complaint
-        .rsplit(" at ")
-        .next()
-        .and_then(|rest| rest.split(':').next())
-        .map(str::to_owned)
-        .or(end);
-    let end = end
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap_or_else(|error| panic!("{error}: {complaint}"));
-    (
-        text.lines()
-            .map(|line| dumped(line).unwrap_or_else(|| panic!("{line}")))
-            .collect(),
-        end,
-    )
+    // "error in WAL record at 0/1: invalid record length at 0/2: wanted 24, got 0": the last position is the end.
+    let mut positions = complaint.split([' ', ':']).filter_map(|word| word.parse().ok());
+    let end = positions
+        .next_back()
+        .unwrap_or_else(|| panic!("no end in {complaint:?}"));
+    let records = text
+        .lines()
+        .map(|line| dumped(line).unwrap_or_else(|| panic!("{line}")));
+    (records.collect(), end)
 }
 
 fn microseconds(text: &str) -> i64 {

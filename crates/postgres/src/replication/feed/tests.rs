@@ -125,7 +125,7 @@ fn the_transition_table_is_the_reviewed_one() {
         "timeline ended",
         "closed",
     ];
-    let inputs: [(&str, u64, Input); 17] = [
+    let inputs: [(&str, u64, Input); 18] = [
         ("WAL that follows", 2000, wal(1100, 50)),
         ("WAL with a hole before it", 2000, wal(1200, 50)),
         ("keepalive", 2000, lives(1100, 9)),
@@ -140,7 +140,16 @@ fn the_transition_table_is_the_reviewed_one() {
         ("a tick 5 s after the first request", 5500, TICK),
         ("a tick 10 s later", 12_000, TICK),
         ("a tick after 60 s of silence", 62_000, TICK),
-        ("the same while not listening", 62_000, Input::Tick(Listening::No)),
+        (
+            "a tick after 20 s without room",
+            21_000,
+            Input::Tick(Listening::No),
+        ),
+        (
+            "a tick after 61 s without room",
+            62_000,
+            Input::Tick(Listening::No),
+        ),
         ("we finish", 2000, Input::Finish),
         ("the server ends the stream", 2000, Input::ServerDone),
     ];
@@ -192,8 +201,15 @@ fn a_restart_reports_what_is_durable_although_the_stream_begins_before_it() {
 
 #[test]
 fn the_tail_of_the_timeline_before_may_be_confirmed_after_the_switch() {
-    let (mut feed, _) = Feed::begin(&FeedStart { known: Lsn(1400), server_end: Lsn(2000), ..start() });
-    assert_eq!(feed.on(ms(100), Input::Durable(Lsn(1400))), Ok(vec![status(1400)]));
+    let (mut feed, _) = Feed::begin(&FeedStart {
+        known: Lsn(1400),
+        server_end: Lsn(2000),
+        ..start()
+    });
+    assert_eq!(
+        feed.on(ms(100), Input::Durable(Lsn(1400))),
+        Ok(vec![status(1400)])
+    );
     assert!(feed.on(ms(200), Input::Durable(Lsn(1401))).is_err());
 }
 
@@ -244,6 +260,23 @@ fn a_stopping_primary_is_let_go_after_five_seconds() {
     };
     assert_eq!((closed, now, answers), (Why::PrimaryStopping, 5000, 4));
     assert_eq!(feed.state(), State::Closed);
+}
+
+#[test]
+fn without_room_and_without_a_working_store_the_connection_is_given_up() {
+    let held = Input::Tick(Listening::No);
+    let mut feed = feed();
+    feed.on(ms(1000), wal(1000, 100)).unwrap();
+    assert_eq!(
+        feed.on(ms(30_999), held).unwrap(),
+        [Output::Status(Lsn(1000), Reply::Requested)]
+    );
+    feed.on(ms(31_000 - 1), Input::Durable(Lsn(1010))).unwrap();
+    assert_eq!(
+        feed.on(ms(60_900), held).unwrap(),
+        [Output::Status(Lsn(1010), Reply::Requested)]
+    );
+    assert_eq!(feed.on(ms(60_999), held).unwrap(), [Output::Close(Why::Held)]);
 }
 
 #[test]

@@ -86,6 +86,14 @@ pub enum StreamError {
         /// How long.
         waited: Duration,
     },
+    /// There was no room for what the server sends.
+    #[error(
+        "nothing became durable for {waited:?} and there is no room for more WAL: the connection was given up so that the server can stop"
+    )]
+    Held {
+        /// How long.
+        waited: Duration,
+    },
 }
 
 struct Place<'a>(&'a Option<Lsn>);
@@ -114,6 +122,7 @@ impl StreamError {
             }
             Self::SlotInUse { .. } => "stop the other client, or name another slot",
             Self::Silent { .. } => "check the network and the server",
+            Self::Held { .. } => "check the store; the server keeps the WAL for the slot meanwhile",
         }
     }
 
