@@ -100,6 +100,9 @@ pub enum Command {
     /// Show the configuration in force, or check it
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a master key, or show which keys are configured
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Print the version and what it supports
     Version,
 }
@@ -119,4 +122,21 @@ pub struct ConfigShow {
     /// Also print where each value came from
     #[arg(long)]
     pub origin: bool,
+}
+
+/// About keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a new master key in a file that only its owner can read
+    New(KeyNew),
+    /// Print the configured keys by their ids, never the keys
+    Show,
+}
+
+/// Arguments of `key new`.
+#[derive(Args, Debug)]
+pub struct KeyNew {
+    /// The file to make; it must not exist
+    #[arg(value_name = "FILE", default_value = "./backstay.key")]
+    pub file: PathBuf,
 }

@@ -3,4 +3,5 @@
 //! Promise: a command prints nothing itself but notes, warnings and progress through the session.
 
 pub mod config;
+pub mod key;
 pub mod version;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod environment;
 pub mod exit;
 pub mod failure;
+pub mod keys;
 pub mod logging;
 pub mod process;
 pub mod render;

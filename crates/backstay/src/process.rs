@@ -18,3 +18,14 @@ pub fn protect_memory() {
         },
     );
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+
+    #[test]
+    fn the_process_cannot_be_dumped_afterwards() {
+        super::protect_memory();
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+    }
+}

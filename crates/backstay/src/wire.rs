@@ -3,7 +3,7 @@
 //! Promise: whatever happens, a person gets what, where and what to do, a program gets one JSON object, and the exit is
 //! one of the table; `wal fetch` is under its own discipline before anything else is looked at.
 
-use crate::cli::{Cli, Command, ConfigCommand};
+use crate::cli::{Cli, Command, ConfigCommand, KeyCommand};
 use crate::codes::Code;
 use crate::commands;
 use crate::environment::{Environment, Process};
@@ -86,6 +86,8 @@ async fn execute(command: Command, session: &mut Session) -> Result<Box<dyn Repo
     match command {
         Command::Config(ConfigCommand::Show(arguments)) => commands::config::show(session, &arguments),
         Command::Config(ConfigCommand::Validate) => commands::config::validate(session).await,
+        Command::Key(KeyCommand::New(arguments)) => commands::key::new(&arguments),
+        Command::Key(KeyCommand::Show) => commands::key::show(session).await,
         Command::Version => Ok(commands::version::version()),
     }
 }

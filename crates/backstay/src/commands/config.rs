@@ -7,6 +7,7 @@ use crate::cli::ConfigShow;
 use crate::config::{Config, Shown};
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::keys;
 use crate::render::Report;
 use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
@@ -73,15 +74,7 @@ struct Valid {
 pub async fn validate(session: &mut Session) -> Result<Box<dyn Report>, Failure> {
     let config = session.config()?;
     let mut warnings = config.warnings();
-    for key in &config.keys {
-        if let Some(place) = key.value.secret() {
-            let secret = place.read(session.environment()).await?;
-            if let Some(warning) = secret.warning {
-                session.printer.warning(&warning);
-                warnings.push(warning);
-            }
-        }
-    }
+    warnings.extend(keys::load(session).await?.warnings);
     connection_strings(&config, session.environment())?;
     Ok(Box::new(Valid {
         file: config.file.display().to_string(),

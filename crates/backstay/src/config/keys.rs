@@ -18,13 +18,8 @@ pub enum KeySource {
     Master(SecretPlace),
     /// A passphrase.
     Passphrase(SecretPlace),
-    /// An age X25519 recipient, with the place of its identity where this machine may open what it wrote.
-    Age {
-        /// The public recipient, `age1…`.
-        recipient: String,
-        /// Where the identity is kept, if here.
-        identity: Option<SecretPlace>,
-    },
+    /// An age X25519 recipient, `age1…`: this machine writes for it and cannot open what it wrote.
+    Age(String),
     /// Keys are stored unwrapped: for development only.
     None,
 }
@@ -35,7 +30,7 @@ impl KeySource {
         match self {
             KeySource::Master(_) => "master key",
             KeySource::Passphrase(_) => "passphrase",
-            KeySource::Age { .. } => "age recipient",
+            KeySource::Age(_) => "age recipient",
             KeySource::None => "none",
         }
     }
@@ -44,8 +39,7 @@ impl KeySource {
     pub fn secret(&self) -> Option<&SecretPlace> {
         match self {
             KeySource::Master(place) | KeySource::Passphrase(place) => Some(place),
-            KeySource::Age { identity, .. } => identity.as_ref(),
-            KeySource::None => None,
+            KeySource::Age(_) | KeySource::None => None,
         }
     }
 }
@@ -57,11 +51,6 @@ pub(super) fn key(text: &Text, base: &Path, raw: &Spanned<RawKey>) -> Result<Key
     let at = raw.referenced;
     let raw = &raw.value;
     let refuse = |message: &str| text.failure(Code::ConfigValue, message, ONE_OF, at);
-    if raw.identity.is_some() && raw.age.is_none() {
-        return Err(refuse(
-            "identity belongs to an age recipient, and this key has none",
-        ));
-    }
     let mut kinds = Vec::new();
     if let Some(place) = place(text, base, at, (&raw.file, &raw.env, &raw.command))? {
         kinds.push(KeySource::Master(place));
@@ -70,7 +59,7 @@ pub(super) fn key(text: &Text, base: &Path, raw: &Spanned<RawKey>) -> Result<Key
         kinds.push(KeySource::Passphrase(secret_place(text, base, secret)?));
     }
     if let Some(recipient) = &raw.age {
-        kinds.push(age(text, base, recipient, raw.identity.as_ref())?);
+        kinds.push(age(text, recipient)?);
     }
     match &raw.none {
         Some(none) if none.value => kinds.push(KeySource::None),
@@ -93,25 +82,13 @@ pub(super) fn key(text: &Text, base: &Path, raw: &Spanned<RawKey>) -> Result<Key
     }
 }
 
-fn age(
-    text: &Text,
-    base: &Path,
-    recipient: &Spanned<String>,
-    identity: Option<&Spanned<RawSecret>>,
-) -> Result<KeySource, Failure> {
-    if !recipient.value.starts_with("age1") {
-        let help =
-            "give the public recipient, age1…; the identity goes into a file: identity: { file: PATH }";
-        let message = "this is not an age recipient";
-        return Err(text.failure(Code::ConfigValue, message, help, recipient.referenced));
+fn age(text: &Text, recipient: &Spanned<String>) -> Result<KeySource, Failure> {
+    if recipient.value.starts_with("age1") {
+        return Ok(KeySource::Age(recipient.value.clone()));
     }
-    let identity = identity
-        .map(|secret| secret_place(text, base, secret))
-        .transpose()?;
-    Ok(KeySource::Age {
-        recipient: recipient.value.clone(),
-        identity,
-    })
+    let help = "give the public recipient, age1…; its identity stays where backups are restored";
+    let message = "this is not an age recipient";
+    Err(text.failure(Code::ConfigValue, message, help, recipient.referenced))
 }
 
 fn secret_place(text: &Text, base: &Path, raw: &Spanned<RawSecret>) -> Result<SecretPlace, Failure> {

@@ -35,7 +35,6 @@ pub(super) struct RawKey {
     pub command: Option<Spanned<Vec<String>>>,
     pub passphrase: Option<Spanned<RawSecret>>,
     pub age: Option<Spanned<String>>,
-    pub identity: Option<Spanned<RawSecret>>,
     pub none: Option<Spanned<bool>>,
 }
 

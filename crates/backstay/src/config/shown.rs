@@ -86,14 +86,7 @@ fn describe(key: &KeySource) -> String {
     match key {
         KeySource::Master(place) => place.to_string(),
         KeySource::Passphrase(place) => format!("passphrase in {place}"),
-        KeySource::Age {
-            recipient,
-            identity: Some(place),
-        } => format!("age {recipient}, identity in {place}"),
-        KeySource::Age {
-            recipient,
-            identity: None,
-        } => format!("age {recipient}"),
+        KeySource::Age(recipient) => format!("age {recipient}"),
         KeySource::None => "none: stored unencrypted".to_owned(),
     }
 }

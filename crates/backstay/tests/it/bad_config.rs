@@ -3,11 +3,13 @@
 use crate::golden::assert_golden;
 use crate::program::{Place, Run};
 
+/// A master key that nothing was ever sealed with.
+const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707\n";
 const HEAD: &str = "version: 1\nrepo: file://./backups\nkeys: [ { file: ./backstay.key } ]\n";
 
 fn validated(config: impl AsRef<[u8]>) -> Run {
     let place = Place::with_config(config);
-    place.write("backstay.key", "not read by this test\n");
+    place.write("backstay.key", KEY);
     place.run("config validate")
 }
 
@@ -195,7 +197,7 @@ fn keys_that_are_none() {
             with("[ { age: AGE-SECRET-KEY-1QQQQQQQQ } ]"),
         ),
         (
-            "an identity without a recipient",
+            "an identity, which does not belong here",
             with("[ { file: ./backstay.key, identity: { file: ./id } } ]"),
         ),
         (
@@ -275,7 +277,7 @@ fn a_file_that_is_not_there_or_is_not_text() {
 #[test]
 fn a_key_file_that_everybody_can_read_is_warned_about() {
     let place = Place::with_config(HEAD);
-    place.write("backstay.key", "not read by this test\n");
+    place.write("backstay.key", KEY);
     place.mode("backstay.key", 0o644);
     let text = place.run("config validate").whole("config validate");
     assert_golden("bad-config/readable-by-all.txt", &text);

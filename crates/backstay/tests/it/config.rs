@@ -10,7 +10,7 @@ repo: file:///srv/backups
 keys:
   - { file: /etc/backstay/backstay.key }
   - { passphrase: { env: BACKSTAY_PASSPHRASE } }
-  - { age: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p, identity: { file: /etc/backstay/id.txt } }
+  - { age: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p }
 profile: staging
 objective: { rpo: 15min, rto: 90min }
 retention: { weekly: 3y, rest: 1y }
@@ -110,7 +110,7 @@ fn a_right_configuration_is_said_to_be_right() {
     let place = Place::with_config(
         "version: 1\nrepo: file:///srv/b\nkeys: [ { file: ./k } ]\nservices:\n  a: { postgresql: \"host=h\" }\n",
     );
-    place.write("k", "not read by this test\n");
+    place.write("k", "07".repeat(32));
     let mut text = place.run("config validate").whole("config validate");
     text += &place
         .run("config validate --json")

@@ -8,6 +8,7 @@ mod bad_config;
 mod config;
 mod documents;
 mod golden;
+mod key;
 mod output;
 mod program;
 mod wal_fetch;

@@ -1,0 +1,113 @@
+//! Making and showing keys.
+
+use crate::golden::assert_golden;
+use crate::program::Place;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+const CONFIG: &str = "\
+version: 1
+repo: file:///srv/backups
+keys:
+  - { file: ./backstay.key }
+  - { passphrase: { env: BACKSTAY_PASSPHRASE } }
+  - { age: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p }
+";
+
+#[test]
+fn a_new_key_is_its_owners_alone_and_can_be_used_at_once() {
+    let place = Place::new();
+    let made = place.run("key new --json");
+    assert_eq!((made.exit, made.err.as_str()), (0, ""));
+    let made: serde_json::Value = serde_json::from_str(&made.out).unwrap();
+    let path = place.directory.join("backstay.key");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    place.write(
+        "backstay.yaml",
+        "version: 1\nrepo: file://./b\nkeys: [ { file: ./backstay.key } ]\n",
+    );
+    let shown: serde_json::Value = serde_json::from_str(&place.run("key show --json").out).unwrap();
+    assert_eq!(shown["keys"][0]["id"], made["id"]);
+    assert_eq!(place.run("config validate").exit, 0);
+}
+
+#[test]
+fn a_key_is_printed_by_no_command() {
+    let place = Place::new();
+    let mut said = place.run("key new").whole("key new");
+    let line = fs::read_to_string(place.directory.join("backstay.key")).unwrap();
+    let secret = line.split(':').nth(1).unwrap();
+    assert_eq!(secret.len(), 44);
+    place.write(
+        "backstay.yaml",
+        "version: 1\nrepo: file://./b\nkeys: [ { file: ./backstay.key } ]\n",
+    );
+    for line in [
+        "key show",
+        "key show --json",
+        "config show",
+        "config validate",
+        "-vvv key show",
+    ] {
+        said += &place.run(line).whole(line);
+    }
+    assert!(!said.contains(secret), "{said}");
+}
+
+#[test]
+fn the_words_around_a_new_key_say_what_it_means() {
+    let place = Place::new();
+    let run = place.run("key new keys.txt");
+    let id = run.out.split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(id.len(), 16);
+    let mut text = run.whole("key new keys.txt").replace(&id, "IDIDIDIDIDIDIDID");
+    text += &place.run("key new keys.txt").whole("key new keys.txt");
+    text += &place
+        .run("key new missing/keys.txt")
+        .whole("key new missing/keys.txt");
+    assert_golden("key/new.txt", &text);
+}
+
+#[test]
+fn a_file_that_is_there_is_not_touched() {
+    let place = Place::new();
+    place.write("backstay.key", "precious");
+    assert_eq!(place.run("key new").exit, 5);
+    assert_eq!(
+        fs::read_to_string(place.directory.join("backstay.key")).unwrap(),
+        "precious"
+    );
+    std::os::unix::fs::symlink("nowhere", place.directory.join("link")).unwrap();
+    assert_eq!(place.run("key new link").exit, 5);
+    assert!(!place.directory.join("nowhere").exists());
+}
+
+#[test]
+fn keys_are_shown_by_id_and_place() {
+    let place = Place::with_config(CONFIG);
+    place.write("backstay.key", "07".repeat(32));
+    let mut command = place.command(&["key", "show"]);
+    command.env("BACKSTAY_PASSPHRASE", "correct horse");
+    let mut text = place.finish(command).whole("key show");
+    let mut command = place.command(&["key", "show", "--json"]);
+    command.env("BACKSTAY_PASSPHRASE", "correct horse");
+    text += &place.finish(command).whole("key show --json");
+    assert_golden("key/show.txt", &text);
+}
+
+#[test]
+fn a_key_that_was_changed_is_refused_by_its_checksum() {
+    let place = Place::with_config("version: 1\nrepo: file://./b\nkeys: [ { file: ./backstay.key } ]\n");
+    assert_eq!(place.run("key new").exit, 0);
+    let path = place.directory.join("backstay.key");
+    let line = fs::read_to_string(&path).unwrap();
+    let first = line.split(':').nth(1).unwrap().chars().next().unwrap();
+    let other = if first == 'A' { 'B' } else { 'A' };
+    place.write(
+        "backstay.key",
+        line.replacen(&format!(":{first}"), &format!(":{other}"), 1),
+    );
+    let run = place.run("key show");
+    assert_eq!(run.exit, 11);
+    assert_golden("key/changed.txt", &run.whole("key show"));
+}
