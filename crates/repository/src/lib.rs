@@ -14,6 +14,8 @@ mod recipients;
 mod repository;
 mod runs;
 
+/// What a store answers; engine and above know stores only through the repository.
+pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
     Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
@@ -21,8 +23,8 @@ pub use base::{
 pub use error::RepositoryError;
 pub use log::{
     Attach, AttachReason, Choice, Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState,
-    Parent, Presented, PresentedAncestor, RangeIndex, Settled, Stored, StoredRange, Upload, choose, decide,
-    gaps, history_digest, missing, new_lineage, stretch_at, stretches,
+    Parent, Presented, PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX, Settled, Stored, StoredRange,
+    Upload, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

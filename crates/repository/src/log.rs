@@ -15,4 +15,4 @@ pub use lineage::{
 pub use range::RangeIndex;
 pub use settle::Settled;
 pub use store::LogStore;
-pub use writer::{LogWriter, LogWriterState, Stored, Upload};
+pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

@@ -1,0 +1,136 @@
+//! What can go wrong in a job, by what a caller can do about it.
+//!
+//! Promise: `kind` decides the exit code; message and advice are whole without the cause chain.
+
+use backstay_repository::{RepositoryError, Retry, StoreError};
+use backstay_source::{SourceError, SourceErrorKind};
+
+/// What a caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// None of the others.
+    Other,
+    /// The credential is refused.
+    NotAuthorised,
+    /// Refused before anything was changed.
+    Refused,
+    /// No such thing, or the target lies outside the window.
+    OutsideWindow,
+    /// Someone else holds it.
+    Conflict,
+    /// Store or server unreachable.
+    Unreachable,
+    /// Something is damaged.
+    Integrity,
+    /// A key is wrong or missing.
+    Key,
+}
+
+/// An error of a job.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The source or the restore target failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The target cannot be reached.
+    #[error("{what}")]
+    Unreachable {
+        /// Why, and the nearest points that can be reached.
+        what: String,
+        /// What to type instead.
+        advice: String,
+    },
+    /// There is no such backup, run or service.
+    #[error("{what}")]
+    NoSuchThing {
+        /// What was looked for and where.
+        what: String,
+        /// What to type.
+        advice: String,
+    },
+    /// Something restored or verified is not what was recorded.
+    #[error("{what}")]
+    Integrity {
+        /// What.
+        what: String,
+    },
+}
+
+impl EngineError {
+    /// What a caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Repository(error) => repository_kind(error),
+            Self::Source(error) => source_kind(error.kind),
+            Self::Unreachable { .. } | Self::NoSuchThing { .. } => ErrorKind::OutsideWindow,
+            Self::Integrity { .. } => ErrorKind::Integrity,
+        }
+    }
+
+    /// What to do.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Repository(error) => error.advice(),
+            Self::Source(error) => error.advice.clone(),
+            Self::Unreachable { advice, .. } | Self::NoSuchThing { advice, .. } => advice.clone(),
+            Self::Integrity { .. } => "do not use what was restored; run: backstay verify".into(),
+        }
+    }
+
+    /// Whether the same work may succeed later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Repository(RepositoryError::Store(error)) => error.retry() == Retry::Later,
+            Self::Source(error) => error.retry() == backstay_source::Retry::Later,
+            _ => false,
+        }
+    }
+}
+
+fn repository_kind(error: &RepositoryError) -> ErrorKind {
+    match error {
+        RepositoryError::Store(error) => store_kind(error),
+        RepositoryError::Absent | RepositoryError::AlreadyThere { .. } | RepositoryError::NotEmpty { .. } => {
+            ErrorKind::Refused
+        }
+        RepositoryError::OtherRepository { .. } | RepositoryError::NewerFormat { .. } => ErrorKind::Refused,
+        RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. } => {
+            ErrorKind::Key
+        }
+        RepositoryError::Sealed { .. }
+        | RepositoryError::Malformed { .. }
+        | RepositoryError::Differs { .. } => ErrorKind::Integrity,
+        RepositoryError::Gap { .. } => ErrorKind::OutsideWindow,
+        RepositoryError::KeyTooOld { .. } => ErrorKind::Refused,
+        RepositoryError::Unencodable { .. } | RepositoryError::OutOfOrder { .. } => ErrorKind::Other,
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::PermissionDenied { .. } => ErrorKind::NotAuthorised,
+        StoreError::NotFound { .. } => ErrorKind::OutsideWindow,
+        StoreError::Damaged { .. } | StoreError::ShortRead { .. } | StoreError::Foreign { .. } => {
+            ErrorKind::Integrity
+        }
+        error if error.retry() == Retry::Later => ErrorKind::Unreachable,
+        _ => ErrorKind::Other,
+    }
+}
+
+fn source_kind(kind: SourceErrorKind) -> ErrorKind {
+    match kind {
+        SourceErrorKind::Unreachable => ErrorKind::Unreachable,
+        SourceErrorKind::Unauthenticated => ErrorKind::NotAuthorised,
+        SourceErrorKind::Refused | SourceErrorKind::TargetRefused | SourceErrorKind::OtherSystem => {
+            ErrorKind::Refused
+        }
+        SourceErrorKind::Conflict => ErrorKind::Conflict,
+        SourceErrorKind::LogGone | SourceErrorKind::LogBehind => ErrorKind::OutsideWindow,
+        SourceErrorKind::Damaged => ErrorKind::Integrity,
+        SourceErrorKind::Local | SourceErrorKind::Protocol => ErrorKind::Other,
+    }
+}

@@ -1,0 +1,95 @@
+//! Everything that happens, as one stream.
+//!
+//! Promise: an observer never fails and never blocks a job; facts hold no secret and no plaintext.
+//! Not here: what becomes of facts (printing, metrics, notices).
+
+use backstay_source::BaseProgress;
+use backstay_terms::{BackupId, Branch, ByteCount, Position};
+use std::fmt;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// A base moves on.
+    BaseProgress(BaseProgress),
+    /// A backup is committed.
+    BackupCommitted {
+        /// Which.
+        backup: BackupId,
+        /// Bytes stored for it.
+        stored: ByteCount,
+    },
+    /// A stream attached.
+    StreamAttached {
+        /// To which branch.
+        branch: Branch,
+        /// From where.
+        from: Position,
+        /// In words: why there.
+        reason: String,
+    },
+    /// A new lineage began although an older one was expected: someone should look.
+    LineageBegan {
+        /// The new branch.
+        branch: Branch,
+        /// Why.
+        reason: String,
+    },
+    /// Log is durable up to here.
+    LogDurable {
+        /// The position.
+        position: Position,
+    },
+    /// A range was stored.
+    RangeStored {
+        /// `live`, `settled` or `mark`.
+        level: &'static str,
+        /// First position.
+        from: Position,
+        /// Position after the last.
+        to: Position,
+    },
+    /// The log has a hole: a new base is needed.
+    LogGap {
+        /// What is missing, in words.
+        what: String,
+    },
+    /// Live ranges were settled.
+    Settled {
+        /// Bytes.
+        bytes: ByteCount,
+    },
+    /// Something failed and will be tried again.
+    Retrying {
+        /// What failed.
+        error: String,
+        /// When it is tried again, in milliseconds.
+        after_ms: u64,
+    },
+    /// A restore moves on.
+    RestoreProgress {
+        /// Bytes of files placed.
+        done: u64,
+        /// All bytes of files.
+        total: u64,
+    },
+    /// A step of a restore began.
+    RestoreStep {
+        /// In words.
+        step: String,
+    },
+}
+
+/// Is told everything that happens.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// Takes a fact.
+    fn observe(&self, fact: &Fact);
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _fact: &Fact) {}
+}

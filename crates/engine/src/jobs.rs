@@ -1,0 +1,5 @@
+//! Jobs: one file a verb.
+
+pub mod backup;
+
+pub mod stream;

@@ -1,0 +1,146 @@
+//! Follows a source's log and stores it, for as long as it is not stopped.
+//!
+//! Promise: settles what a crash left before it connects; resumes where the stored log ends; tells the source only what
+//! is durable; a gap, another history of bytes or a server behind us is recorded and told, never passed over.
+//! Not here: lineage rules (backstay-repository), the wire (the adapter), one attachment (stream::attachment).
+
+mod attach;
+mod attachment;
+mod cadence;
+
+pub use cadence::Cadence;
+
+use crate::{EngineError, Fact, Observer};
+use attachment::Attachment;
+use backstay_clock::{Backoff, Chance};
+use backstay_repository::{LogStore, Repository};
+use backstay_source::{LogSource, Source};
+use backstay_terms::{ByteCount, SourceName};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Whether a stream should go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Go on.
+    Run,
+    /// Store what is held and stop.
+    Stop,
+}
+
+/// Why a stream came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It was asked to stop.
+    Stopped,
+    /// The source ended the conversation.
+    SourceEnded,
+    /// The epoch is old: attach again with new keys.
+    EpochOver,
+}
+
+/// A stream to run.
+#[derive(Clone, Debug)]
+pub struct StreamJob {
+    /// The service.
+    pub name: SourceName,
+    /// The running system.
+    pub source: Arc<dyn Source>,
+    /// Where to.
+    pub repository: Repository,
+    /// When to store what.
+    pub cadence: Cadence,
+    /// Jitter.
+    pub chance: Arc<dyn Chance>,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// The waits between attempts to attach.
+const REATTACH: Backoff = Backoff {
+    base: std::time::Duration::from_millis(200),
+    factor: 2,
+    max: std::time::Duration::from_secs(15),
+};
+
+impl StreamJob {
+    /// Runs until stopped or until an error that waiting cannot cure.
+    pub async fn run(&self, log: &dyn LogSource, mut wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
+        self.settle().await?;
+        let mut failures = 0;
+        loop {
+            let left = self.attach_once(log, &mut wish, &mut failures).await;
+            match left {
+                Ok(Left::Stopped) => return Ok(()),
+                Ok(Left::EpochOver) => failures = 0,
+                Ok(Left::SourceEnded) => failures += 1,
+                Err(error) if error.is_passing() => {
+                    failures += 1;
+                    self.tell_retry(&error, failures);
+                }
+                Err(error) => return Err(error),
+            }
+            if self.wait_or_stop(&mut wish, failures).await == Wish::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Settles everything that live ranges alone hold. Needs the store and the keys, never the source.
+    pub async fn settle(&self) -> Result<(), EngineError> {
+        settle_all(&self.repository, &self.name, self.observer.as_ref()).await
+    }
+
+    async fn attach_once(
+        &self,
+        log: &dyn LogSource,
+        wish: &mut watch::Receiver<Wish>,
+        failures: &mut u32,
+    ) -> Result<Left, EngineError> {
+        let attachment = Attachment::attach(self, log).await?;
+        *failures = 0;
+        attachment.follow(wish).await
+    }
+
+    fn tell_retry(&self, error: &EngineError, failures: u32) {
+        let after_ms = REATTACH.step(failures.saturating_sub(1)).as_millis() as u64;
+        self.observer.observe(&Fact::Retrying {
+            error: error.to_string(),
+            after_ms,
+        });
+    }
+
+    async fn wait_or_stop(&self, wish: &mut watch::Receiver<Wish>, failures: u32) -> Wish {
+        if *wish.borrow() == Wish::Stop {
+            return Wish::Stop;
+        }
+        if failures == 0 {
+            return Wish::Run;
+        }
+        let delay = REATTACH.delay(failures - 1, self.chance.as_ref());
+        tokio::select! {
+            () = self.repository.clock().sleep(delay) => Wish::Run,
+            _ = wish.wait_for(|wish| *wish == Wish::Stop) => Wish::Stop,
+        }
+    }
+}
+
+/// Settles every lineage of a source.
+pub async fn settle_all(
+    repository: &Repository,
+    name: &SourceName,
+    observer: &dyn Observer,
+) -> Result<(), EngineError> {
+    let log = LogStore::new(repository, backstay_terms::EngineKind::Postgres, name);
+    let mut bytes = ByteCount::ZERO;
+    for known in log.known().await? {
+        let settled = log
+            .settle(&known.record.branch, known.record.segment_size)
+            .await?;
+        bytes += ByteCount(settled.bytes);
+    }
+    if bytes != ByteCount::ZERO {
+        observer.observe(&Fact::Settled { bytes });
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Finds out where a stream goes on: which lineage, from where, or that a new one begins.
+//!
+//! Promise: the lineage record is stored before the first byte of an epoch; bytes read again before the frontier are
+//! compared with the stored ones, and a difference begins a new lineage.
+
+use crate::EngineError;
+use backstay_repository::{
+    Attach, AttachReason, LineageKind, LineageRecord, LogStore, Parent, Presented, PresentedAncestor,
+    RepositoryError, decide, history_digest, new_lineage,
+};
+use backstay_source::{Identity, Resume};
+use backstay_terms::{Branch, EpochId, LogRange, Position};
+use bytes::Bytes;
+
+/// How much before the frontier is compared.
+const COMPARED: u64 = 1 << 20;
+
+/// Where a stream attaches.
+#[derive(Clone, Debug)]
+pub(crate) struct Attaching {
+    pub branch: Branch,
+    pub reason: AttachReason,
+    pub parent: Option<Parent>,
+    pub frontier: Option<Position>,
+    pub history: Option<String>,
+}
+
+impl Attaching {
+    /// What to ask of the source.
+    pub fn resume(&self) -> Resume {
+        let Branch { system, timeline, .. } = self.branch;
+        match (self.frontier, self.parent) {
+            (Some(position), _) => Resume::After {
+                system,
+                timeline,
+                position,
+            },
+            // The new timeline is read from the file that holds the switch point.
+            (None, Some(parent)) if self.reason == AttachReason::Timeline => Resume::After {
+                system,
+                timeline,
+                position: parent.fork,
+            },
+            (None, _) => Resume::Fresh,
+        }
+    }
+}
+
+/// What the server presents, as the lineage rules want to see it.
+pub(crate) fn presented(identity: &Identity) -> Presented {
+    let ancestor = |a: &backstay_source::Ancestor| PresentedAncestor {
+        timeline: a.timeline,
+        history: a.history.as_deref().map(history_digest),
+        left_at: a.left_at,
+    };
+    Presented {
+        system: identity.place.system,
+        timeline: identity.place.timeline,
+        history: identity.history.as_deref().map(history_digest),
+        ancestors: identity.ancestors.iter().map(ancestor).collect(),
+        server_end: identity.place.position,
+    }
+}
+
+/// Decides for this server.
+pub(crate) async fn find(log: &LogStore, identity: &Identity, chance: u64) -> Result<Attaching, EngineError> {
+    let presented = presented(identity);
+    let known = log.known().await?;
+    Ok(match decide(&presented, &known) {
+        Attach::Resume { branch, frontier } => {
+            let record = known
+                .iter()
+                .find(|k| k.record.branch == branch)
+                .map(|k| &k.record);
+            let history = record.and_then(|record| record.history.clone());
+            Attaching {
+                branch,
+                reason: AttachReason::Resumed,
+                parent: None,
+                frontier,
+                history,
+            }
+        }
+        Attach::Begin { reason, parent } => {
+            let lineage = new_lineage(chance);
+            let branch = Branch {
+                system: presented.system,
+                timeline: presented.timeline,
+                lineage,
+            };
+            Attaching {
+                branch,
+                reason,
+                parent,
+                frontier: None,
+                history: presented.history,
+            }
+        }
+    })
+}
+
+/// Stores the record of an attachment and the history files that it rests on.
+pub(crate) async fn record(
+    log: &LogStore,
+    attaching: &Attaching,
+    identity: &Identity,
+    epoch: &EpochId,
+    from: Position,
+    id: backstay_terms::RecordId,
+    created: jiff::Timestamp,
+) -> Result<(), EngineError> {
+    let system = identity.place.system;
+    if let Some(history) = &identity.history {
+        log.put_history(system, identity.place.timeline, history).await?;
+    }
+    for ancestor in &identity.ancestors {
+        if let Some(history) = &ancestor.history {
+            log.put_history(system, ancestor.timeline, history).await?;
+        }
+    }
+    let record = LineageRecord {
+        format: 1,
+        kind: LineageKind::Attach,
+        id,
+        created,
+        branch: attaching.branch,
+        from,
+        history: attaching.history.clone(),
+        parent: attaching.parent,
+        reason: attaching.reason,
+        epoch: epoch.clone(),
+        segment_size: identity.segment_size,
+        server_end: identity.place.position,
+    };
+    Ok(log.put_record(&record).await?)
+}
+
+/// The stored bytes before the frontier that will arrive once more.
+#[derive(Clone, Debug)]
+pub(crate) struct Overlap {
+    range: LogRange,
+    stored: Bytes,
+}
+
+impl Overlap {
+    /// Reads them back; none if nothing is stored there or this process cannot open it.
+    pub async fn read(
+        log: &LogStore,
+        branch: &Branch,
+        from: Position,
+        frontier: Position,
+    ) -> Result<Option<Overlap>, EngineError> {
+        let begins = from.max(Position(frontier.0.saturating_sub(COMPARED)));
+        let Some(range) = LogRange::new(begins, frontier).filter(|range| !range.is_mark()) else {
+            return Ok(None);
+        };
+        match log.read(branch, range).await {
+            Ok(stored) => Ok(Some(Overlap {
+                range,
+                stored: Bytes::from(stored),
+            })),
+            // A lineage may begin within the file; keys of an older epoch may be out of this process's reach.
+            Err(RepositoryError::Gap { .. } | RepositoryError::NoKey { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// True if these bytes contradict the stored ones.
+    pub fn contradicts(&self, begins: Position, bytes: &[u8]) -> bool {
+        let from = begins.max(self.range.from);
+        let to = Position(begins.0 + bytes.len() as u64).min(self.range.to);
+        if from >= to {
+            return false;
+        }
+        let part = |bytes: &[u8], origin: Position| {
+            bytes
+                .get((from.0 - origin.0) as usize..(to.0 - origin.0) as usize)
+                .map(<[u8]>::to_vec)
+        };
+        part(bytes, begins) != part(&self.stored, self.range.from)
+    }
+}

@@ -1,0 +1,398 @@
+//! One attachment of a stream to a source, from attaching to leaving.
+//!
+//! Promise: reading never waits for the store until `held_max` bytes are held, and even then the connection is kept
+//! alive; a range's failure ends the attachment, so that the next one resumes from what is stored.
+
+use super::attach::{Attaching, Overlap, find, record};
+use super::cadence::{Due, Moments};
+use super::{Left, StreamJob, Wish};
+use crate::{EngineError, Fact};
+use backstay_repository::layout::Level;
+use backstay_repository::{
+    AttachReason, LogStore, LogWriter, Parent, RepositoryError, Stored, Upload, history_digest, new_lineage,
+};
+use backstay_source::{LogPiece, LogReader, LogSource, LogStep, Resume, SourceError, SourceErrorKind};
+use backstay_terms::{Branch, LogMark, Position};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A stream that is attached.
+pub(crate) struct Attachment<'a> {
+    job: &'a StreamJob,
+    log: LogStore,
+    reader: Box<dyn LogReader>,
+    writer: LogWriter,
+    overlap: Option<Overlap>,
+    frontier: Option<Position>,
+    uploads: JoinSet<Result<Stored, RepositoryError>>,
+    moments: Moments,
+    mark: Option<LogMark>,
+    file_size: u64,
+}
+
+impl<'a> Attachment<'a> {
+    /// Decides where to go on, attaches there, and stores the lineage record.
+    pub async fn attach(job: &'a StreamJob, source: &dyn LogSource) -> Result<Attachment<'a>, EngineError> {
+        let identity = job.source.identify().await?;
+        let log = LogStore::new(&job.repository, identity.engine, &job.name);
+        let mut attaching = find(&log, &identity, job.repository.chance()).await?;
+        let reader = open(job, source, &mut attaching).await?;
+        Self::begin(job, log, reader, attaching).await
+    }
+
+    async fn begin(
+        job: &'a StreamJob,
+        log: LogStore,
+        reader: Box<dyn LogReader>,
+        attaching: Attaching,
+    ) -> Result<Attachment<'a>, EngineError> {
+        let start = reader.start().clone();
+        let repository = &job.repository;
+        let epoch = repository.new_id("log")?;
+        let writer =
+            LogWriter::begin(repository, log.place().clone(), attaching.branch, epoch.clone()).await?;
+        let (id, now) = (repository.new_id("attach")?, repository.now());
+        record(&log, &attaching, &start.identity, &epoch, start.from, id, now).await?;
+        let overlap = match attaching.frontier {
+            Some(frontier) => Overlap::read(&log, &attaching.branch, start.from, frontier).await?,
+            None => None,
+        };
+        tell_attached(job, &attaching, start.from);
+        let instant = repository.clock().instant();
+        let moments = Moments {
+            unsent_since: None,
+            unsettled_since: None,
+            marked_at: instant,
+        };
+        Ok(Attachment {
+            job,
+            log,
+            reader,
+            writer,
+            overlap,
+            frontier: attaching.frontier,
+            uploads: JoinSet::new(),
+            moments,
+            mark: None,
+            file_size: start.identity.segment_size,
+        })
+    }
+
+    /// Follows the log until stopped, until the source ends it, or until an error.
+    pub async fn follow(mut self, wish: &mut watch::Receiver<Wish>) -> Result<Left, EngineError> {
+        let job = self.job;
+        let clock = job.repository.clock();
+        loop {
+            if self.epoch_is_over() {
+                return self.leave(Left::EpochOver).await;
+            }
+            let room = self.writer.state().held < job.cadence.held_max;
+            let due = self
+                .moments
+                .next(&job.cadence)
+                .filter(|_| self.uploads.len() < job.cadence.uploads_max);
+            let wait = due.map_or(Duration::from_secs(3600), |(at, _)| {
+                at.saturating_sub(clock.instant())
+            });
+            tokio::select! {
+                biased;
+                _ = wish.wait_for(|wish| *wish == Wish::Stop) => return self.leave(Left::Stopped).await,
+                Some(stored) = self.uploads.join_next() => self.complete(stored).await?,
+                () = clock.sleep(wait), if due.is_some() => self.store_due(due.map(|(_, due)| due))?,
+                step = next_step(self.reader.as_mut(), room) => {
+                    if self.take(step?).await? == Next::Leave {
+                        return self.leave(Left::SourceEnded).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, step: LogStep) -> Result<Next, EngineError> {
+        match step {
+            LogStep::Piece(piece) => self.take_piece(piece).await?,
+            LogStep::Mark(mark) => {
+                self.mark = Some(mark);
+                self.store_mark()?;
+            }
+            LogStep::FlushWanted => self.store_due(Some(Due::Live))?,
+            LogStep::TimelineEnd {
+                switch,
+                next,
+                history,
+            } => self.change_timeline(switch, next, history).await?,
+            LogStep::Ended => return Ok(Next::Leave),
+        }
+        Ok(Next::GoOn)
+    }
+
+    async fn take_piece(&mut self, piece: LogPiece) -> Result<(), EngineError> {
+        if let Some(overlap) = &self.overlap
+            && overlap.contradicts(piece.begins, &piece.bytes)
+        {
+            return self.begin_other_history(piece).await;
+        }
+        // Wholly stored already: it only had to be compared.
+        if self.frontier.is_some_and(|frontier| piece.ends() <= frontier) {
+            return Ok(());
+        }
+        self.overlap = None;
+        self.append(piece)
+    }
+
+    fn append(&mut self, piece: LogPiece) -> Result<(), EngineError> {
+        let now = self.job.repository.clock().instant();
+        let ends = piece.ends();
+        self.writer.append(piece.begins, piece.bytes, piece.facts)?;
+        self.moments.unsent_since.get_or_insert(now);
+        self.moments.unsettled_since.get_or_insert(now);
+        let full = self.writer.unsettled() >= backstay_repository::SETTLED_BYTES_MAX;
+        if full || ends.0.is_multiple_of(self.file_size) {
+            self.store_settled(Amount::WhatIsFull)?;
+        }
+        Ok(())
+    }
+
+    fn store_due(&mut self, due: Option<Due>) -> Result<(), EngineError> {
+        match due {
+            Some(Due::Live) => {
+                while let Some(upload) = self.writer.cut_live(self.file_size, self.mark)? {
+                    self.start(upload);
+                }
+                self.moments.unsent_since = None;
+            }
+            Some(Due::Settle) => self.store_settled(Amount::Everything)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn store_settled(&mut self, amount: Amount) -> Result<(), EngineError> {
+        loop {
+            let state = self.writer.state();
+            let at_border = state.appended.0.is_multiple_of(self.file_size);
+            let full = self.writer.unsettled() >= backstay_repository::SETTLED_BYTES_MAX || at_border;
+            if amount == Amount::WhatIsFull && !full {
+                break;
+            }
+            match self.writer.cut_settled(self.file_size, self.mark)? {
+                Some(upload) => self.start(upload),
+                None => break,
+            }
+        }
+        let state = self.writer.state();
+        let now = self.job.repository.clock().instant();
+        self.moments.unsettled_since = (state.settled < state.appended).then_some(now);
+        if state.sent == state.appended {
+            self.moments.unsent_since = None;
+        }
+        Ok(())
+    }
+
+    fn store_mark(&mut self) -> Result<(), EngineError> {
+        let now = self.job.repository.clock().instant();
+        let Some(mark) = self.mark else { return Ok(()) };
+        let state = self.writer.state();
+        let everything_durable = state.durable == state.appended && state.durable == mark.position;
+        if everything_durable && self.moments.mark_is_due(now, &self.job.cadence) {
+            let upload = self.writer.cut_mark(mark)?;
+            self.moments.marked_at = now;
+            self.start(upload);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, upload: Upload) {
+        self.uploads.spawn(upload.run());
+    }
+
+    async fn complete(
+        &mut self,
+        stored: Result<Result<Stored, RepositoryError>, tokio::task::JoinError>,
+    ) -> Result<(), EngineError> {
+        let failed = |e: tokio::task::JoinError| RepositoryError::OutOfOrder {
+            what: format!("an upload ended: {e}"),
+        };
+        let stored = stored.map_err(failed)??;
+        let durable = self.writer.complete(&stored);
+        self.tell_stored(&stored);
+        if self.writer.state().appended != Position::default() {
+            self.reader.confirm(&durable).await?;
+            self.job.observer.observe(&Fact::LogDurable {
+                position: durable.position(),
+            });
+        }
+        self.store_mark()
+    }
+
+    fn tell_stored(&self, stored: &Stored) {
+        let level = match stored.level {
+            _ if stored.range.is_mark() => "mark",
+            Level::Live => "live",
+            Level::Settled => "settled",
+            Level::Held => "held",
+        };
+        self.job.observer.observe(&Fact::RangeStored {
+            level,
+            from: stored.range.from,
+            to: stored.range.to,
+        });
+    }
+
+    /// Stores everything that is held as settled ranges, confirms it, and says goodbye.
+    async fn leave(mut self, left: Left) -> Result<Left, EngineError> {
+        self.drain().await?;
+        match self.reader.finish().await {
+            Ok(()) => Ok(left),
+            // Everything is stored; that the source is gone already is no failure of leaving.
+            Err(error) if error.kind == SourceErrorKind::Unreachable => Ok(left),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn drain(&mut self) -> Result<(), EngineError> {
+        self.store_settled(Amount::Everything)?;
+        while let Some(stored) = self.uploads.join_next().await {
+            self.complete(stored).await?;
+        }
+        Ok(())
+    }
+
+    /// The timeline ended: its rest is settled, and the next one begins a lineage of its own.
+    async fn change_timeline(
+        &mut self,
+        switch: Position,
+        next: u32,
+        history: Bytes,
+    ) -> Result<(), EngineError> {
+        self.drain().await?;
+        let old = self.writer.branch();
+        let parent = Some(Parent {
+            branch: old,
+            fork: switch,
+        });
+        let digest = Some(history_digest(&history));
+        let lineage = new_lineage(self.job.repository.chance());
+        let branch = Branch {
+            timeline: next,
+            lineage,
+            ..old
+        };
+        let attaching = Attaching {
+            branch,
+            reason: AttachReason::Timeline,
+            parent,
+            frontier: None,
+            history: digest,
+        };
+        self.log.put_history(branch.system, next, &history).await?;
+        self.switch_to(attaching).await
+    }
+
+    /// The bytes read again are not the stored ones: another history, which begins here.
+    async fn begin_other_history(&mut self, piece: LogPiece) -> Result<(), EngineError> {
+        let old = self.writer.branch();
+        let lineage = new_lineage(self.job.repository.chance());
+        let parent = Some(Parent {
+            branch: old,
+            fork: piece.begins,
+        });
+        let attaching = Attaching {
+            branch: Branch { lineage, ..old },
+            reason: AttachReason::Differs,
+            parent,
+            frontier: None,
+            history: self.reader.start().history.as_deref().map(history_digest),
+        };
+        self.switch_to(attaching).await?;
+        self.append(piece)
+    }
+
+    async fn switch_to(&mut self, attaching: Attaching) -> Result<(), EngineError> {
+        self.writer.switch_branch(attaching.branch)?;
+        (self.overlap, self.frontier, self.mark) = (None, None, None);
+        let start = self.reader.start().clone();
+        let repository = &self.job.repository;
+        let (id, now) = (repository.new_id("attach")?, repository.now());
+        record(
+            &self.log,
+            &attaching,
+            &start.identity,
+            self.writer.epoch(),
+            start.from,
+            id,
+            now,
+        )
+        .await?;
+        tell_attached(self.job, &attaching, start.from);
+        Ok(())
+    }
+
+    fn epoch_is_over(&self) -> bool {
+        let age = self.job.repository.now().duration_since(self.writer.born());
+        Duration::try_from(age).is_ok_and(|age| age >= self.job.cadence.epoch_age)
+    }
+}
+
+/// How much to settle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Amount {
+    WhatIsFull,
+    Everything,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Leave,
+}
+
+async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, SourceError> {
+    if room {
+        return reader.next().await;
+    }
+    reader.keep_alive().await?;
+    Ok(LogStep::Ended)
+}
+
+/// Attaches. Log that the source no longer has is a gap: told, and followed by whatever is still to be had.
+async fn open(
+    job: &StreamJob,
+    source: &dyn LogSource,
+    attaching: &mut Attaching,
+) -> Result<Box<dyn LogReader>, EngineError> {
+    match source.follow(attaching.resume()).await {
+        Err(error) if error.kind == SourceErrorKind::LogGone => {
+            if attaching.frontier.is_some() {
+                job.observer.observe(&Fact::LogGap {
+                    what: error.to_string(),
+                });
+            }
+            attaching.frontier = None;
+            Ok(source.follow(Resume::Fresh).await?)
+        }
+        answer => Ok(answer?),
+    }
+}
+
+fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {
+    let reason = match attaching.reason {
+        AttachReason::First => "nothing was stored of this system yet",
+        AttachReason::Resumed => "it continues what is stored",
+        AttachReason::Timeline => "the server is on a new timeline",
+        AttachReason::Behind => "the server's log ends before what is stored: it is another history of bytes",
+        AttachReason::Differs => "the server's bytes are not the stored ones: it is another history of bytes",
+    };
+    let (branch, reason) = (attaching.branch, reason.to_owned());
+    if matches!(attaching.reason, AttachReason::Behind | AttachReason::Differs) {
+        job.observer.observe(&Fact::LineageBegan {
+            branch,
+            reason: reason.clone(),
+        });
+    }
+    job.observer
+        .observe(&Fact::StreamAttached { branch, from, reason });
+}

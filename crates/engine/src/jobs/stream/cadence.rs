@@ -1,0 +1,95 @@
+//! When to store what.
+//!
+//! Promise: pure: moments in, decisions out. Moments are on the monotonic clock.
+
+use std::time::Duration;
+
+/// The rhythm of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cadence {
+    /// A live range is written when the oldest unsent byte is this old.
+    pub live_after: Duration,
+    /// Everything is settled at least this often.
+    pub settle_every: Duration,
+    /// A time mark is written at least this often when nothing else carries one.
+    pub mark_every: Duration,
+    /// Live and settled ranges being stored at the same time.
+    pub uploads_max: usize,
+    /// Bytes held in memory before reading pauses.
+    pub held_max: u64,
+    /// An epoch is renewed at this age, well before KEY-1 forbids its keys.
+    pub epoch_age: Duration,
+}
+
+impl Default for Cadence {
+    fn default() -> Self {
+        Cadence {
+            live_after: Duration::from_secs(5),
+            settle_every: Duration::from_secs(3600),
+            mark_every: Duration::from_secs(60),
+            uploads_max: 4,
+            held_max: 48 << 20,
+            epoch_age: Duration::from_secs(6 * 24 * 3600),
+        }
+    }
+}
+
+/// What is due next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A live range.
+    Live,
+    /// Everything unsettled.
+    Settle,
+}
+
+/// The moments that decide.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moments {
+    /// Since when the oldest unsent byte waits.
+    pub unsent_since: Option<Duration>,
+    /// Since when the oldest unsettled byte waits.
+    pub unsettled_since: Option<Duration>,
+    /// When the last mark was stored.
+    pub marked_at: Duration,
+}
+
+impl Moments {
+    /// What is due first and when.
+    pub fn next(&self, cadence: &Cadence) -> Option<(Duration, Due)> {
+        let live = self
+            .unsent_since
+            .map(|since| (since + cadence.live_after, Due::Live));
+        let settle = self
+            .unsettled_since
+            .map(|since| (since + cadence.settle_every, Due::Settle));
+        [live, settle].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether a mark is due.
+    pub fn mark_is_due(&self, now: Duration, cadence: &Cadence) -> bool {
+        now.saturating_sub(self.marked_at) >= cadence.mark_every
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_unsent_byte_decides_until_the_hour_is_over() {
+        let cadence = Cadence::default();
+        let seconds = Duration::from_secs;
+        let mut moments = Moments {
+            unsent_since: Some(seconds(10)),
+            unsettled_since: Some(seconds(0)),
+            marked_at: seconds(0),
+        };
+        assert_eq!(moments.next(&cadence), Some((seconds(15), Due::Live)));
+        moments.unsent_since = None;
+        assert_eq!(moments.next(&cadence), Some((seconds(3600), Due::Settle)));
+        moments.unsettled_since = None;
+        assert_eq!(moments.next(&cadence), None);
+        assert!(!moments.mark_is_due(seconds(59), &cadence) && moments.mark_is_due(seconds(60), &cadence));
+    }
+}
