@@ -7,4 +7,5 @@ mod connection;
 mod received;
 mod source;
 mod stream_live;
+mod tls;
 mod wal_real;
