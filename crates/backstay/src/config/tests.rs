@@ -1,3 +1,5 @@
+//! What the integration tests cannot see: services by name, and secrets in `Debug`.
+
 use super::*;
 use crate::environment::Fixed;
 

@@ -198,6 +198,8 @@ fn glyphs(stream: Stream, environment: &dyn Environment) -> Glyphs {
 
 fn width(stream: Stream, columns: Option<u16>, environment: &dyn Environment) -> Width {
     let told = environment.get("COLUMNS").and_then(|text| text.parse().ok());
+    // A terminal that does not know its width says 0.
+    let columns = columns.filter(|columns| *columns > 0);
     match stream {
         Stream::Redirected => Width::Unlimited,
         Stream::Terminal => told

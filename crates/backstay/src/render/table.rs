@@ -1,12 +1,12 @@
 //! Tables.
 //!
 //! Promise: on a terminal the columns that matter least are left out before any cell is wrapped; elsewhere nothing is
-//! cut, and no line ends in spaces.
+//! cut, and no line ends in spaces. The first column, which names the row, is never wrapped.
 
 use crate::render::human::clean;
 use crate::render::look::{Look, Width};
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement};
 use std::collections::BTreeSet;
 
 /// How readily a column is left out where there is little room.
@@ -117,6 +117,10 @@ impl Table {
         if let Width::Columns(width) = look.width {
             table.set_content_arrangement(ContentArrangement::Dynamic);
             table.set_width(width);
+            // The first column names the row: a name in pieces cannot be copied.
+            if let Some(names) = table.column_mut(0) {
+                names.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n") + "\n"

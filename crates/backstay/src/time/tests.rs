@@ -1,3 +1,5 @@
+//! The grammar of times as tables, in a zone with daylight saving.
+
 use super::*;
 
 const NOW: &str = "2026-11-23T10:00:00Z";
