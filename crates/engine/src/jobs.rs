@@ -1,5 +1,5 @@
 //! Jobs: one file a verb.
 
 pub mod backup;
-
+pub mod restore;
 pub mod stream;

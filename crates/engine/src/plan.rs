@@ -1,1 +1,14 @@
-//! Plans: pure decisions.
+//! Plans: what a restore needs, what can be restored at all.
+//!
+//! Promise: decisions are pure functions of what the catalog says; reading the catalog is kept beside them, in `Catalog`.
+
+mod catalog;
+mod chain;
+mod resolve;
+mod restore;
+mod window;
+
+pub use catalog::Catalog;
+pub use chain::{Chain, Link, Taken};
+pub use restore::{Request, RestorePlan, SegmentPlan, plan};
+pub use window::{Window, WindowRange, window};

@@ -14,7 +14,8 @@ mod recipients;
 mod repository;
 mod runs;
 
-/// What a store answers; engine and above know stores only through the repository.
+/// What a store answers, and digests: engine knows stores and codec only through the repository.
+pub use backstay_codec::{Digest, Sha256};
 pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,

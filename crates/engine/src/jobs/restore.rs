@@ -1,0 +1,219 @@
+//! Carries out a restore plan.
+//!
+//! Promise: nothing is touched before the target has agreed to everything; every file's SHA-256 is compared while it is
+//! written; the directory becomes startable only after all of it is on disk.
+//! Not here: the plan (plan::restore), what a data directory is (the adapter), assembling segments (restore::segments).
+
+mod segments;
+
+use crate::plan::{Catalog, RestorePlan};
+use crate::{EngineError, Fact, Observer};
+
+use backstay_repository::{BaseReader, Digest, FileRow, Repository, RepositoryError};
+use backstay_source::{Evidence, Need, Recovery, RecoveryAction, Restore, StartRequest, Ticket, WalDelivery};
+use backstay_terms::{EntryKind, EntryRole};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A restore to carry out.
+#[derive(Debug)]
+pub struct RestoreJob {
+    /// Where from.
+    pub repository: Repository,
+    /// What is stored.
+    pub catalog: Catalog,
+    /// What to do.
+    pub plan: RestorePlan,
+    /// Where to.
+    pub target: Arc<dyn Restore>,
+    /// What happens at the stop.
+    pub action: RecoveryAction,
+    /// Start the server and prove it.
+    pub start: Option<StartRequest>,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+    /// How many files are written at once.
+    pub workers: usize,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Files placed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Log segments placed.
+    pub segments: usize,
+    /// What the started server showed.
+    pub evidence: Option<Evidence>,
+}
+
+impl RestoreJob {
+    /// What the target will need; also what `inspect` is asked.
+    pub fn need(&self) -> (Need, Ticket) {
+        let head = &self.plan.head;
+        let bytes = head.totals.bytes.0 + self.plan.log_bytes();
+        let need = Need {
+            bytes,
+            version: head.version.clone(),
+            engine_facts: head.engine.clone(),
+        };
+        (
+            need,
+            Ticket {
+                backup: head.backup.to_string(),
+                target: self.plan.stop_words(),
+            },
+        )
+    }
+
+    /// Restores.
+    pub async fn run(&self) -> Result<Restored, EngineError> {
+        let (need, ticket) = self.need();
+        self.target.inspect(&need, &ticket)?;
+        let base = BaseReader::open(&self.repository, &self.plan.head.place()).await?;
+        self.step("begin");
+        self.target.begin(&ticket)?;
+        self.step("files");
+        let (files, bytes) = self.place_files(&base).await?;
+        self.step("log");
+        let segments = self.place_log(&base).await?;
+        self.place_histories().await?;
+        self.step("settings and sync");
+        let recovery = self.recovery();
+        let (target, settings) = (self.target.clone(), recovery.clone());
+        worker(move || Ok(target.finish(&settings)?)).await?;
+        let evidence = match &self.start {
+            Some(request) => {
+                self.step("start and recovery");
+                Some(self.target.start(request, &recovery).await?)
+            }
+            None => None,
+        };
+        Ok(Restored {
+            files,
+            bytes,
+            segments,
+            evidence,
+        })
+    }
+
+    /// How the server will recover.
+    pub fn recovery(&self) -> Recovery {
+        Recovery {
+            timeline: self.plan.timeline,
+            stop: self.plan.stop,
+            action: self.action,
+            delivery: WalDelivery::Placed,
+            timeline_highest: self.plan.timeline_highest,
+        }
+    }
+
+    fn step(&self, step: &str) {
+        self.observer.observe(&Fact::RestoreStep {
+            step: step.to_owned(),
+        });
+    }
+
+    async fn place_files(&self, base: &BaseReader) -> Result<(u64, u64), EngineError> {
+        let done = Arc::new(AtomicU64::new(0));
+        let total = base.head().totals.bytes.0;
+        let mut workers = tokio::task::JoinSet::new();
+        for files in base.partition(self.workers.max(1)) {
+            let own_log = self.plan.segments.is_empty();
+            let files: Vec<FileRow> = files
+                .into_iter()
+                .filter(|file| own_log || file.role != EntryRole::Wal)
+                .collect();
+            let work = PlaceFiles {
+                base: base.clone(),
+                target: self.target.clone(),
+                observer: self.observer.clone(),
+                done: done.clone(),
+                total,
+            };
+            let runtime = tokio::runtime::Handle::current();
+            workers.spawn_blocking(move || runtime.block_on(work.run(files)));
+        }
+        let mut files = 0;
+        while let Some(outcome) = workers.join_next().await {
+            files += outcome.map_err(|e| EngineError::Integrity {
+                what: format!("a worker failed: {e}"),
+            })??;
+        }
+        Ok((files, done.load(Ordering::Relaxed)))
+    }
+}
+
+/// Runs blocking work away from the runtime.
+async fn worker<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    let failed = |e| EngineError::Integrity {
+        what: format!("a worker failed: {e}"),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
+/// One worker's share of the files.
+struct PlaceFiles {
+    base: BaseReader,
+    target: Arc<dyn Restore>,
+    observer: Arc<dyn Observer>,
+    done: Arc<AtomicU64>,
+    total: u64,
+}
+
+impl PlaceFiles {
+    async fn run(self, files: Vec<FileRow>) -> Result<u64, EngineError> {
+        let mut cursor = self.base.cursor();
+        let mut placed = 0;
+        for file in files {
+            let mut sink = self.target.place(&file.header())?;
+            if file.kind == EntryKind::File {
+                let mut digest = Digest::new();
+                let mut failed = None;
+                let read = cursor.read_file(&file, |bytes| {
+                    digest.update(bytes);
+                    self.progress(bytes.len());
+                    sink.write(bytes).map_err(|error| {
+                        failed = Some(error);
+                        RepositoryError::OutOfOrder {
+                            what: "writing a file failed".into(),
+                        }
+                    })
+                });
+                let read = read.await;
+                if let Some(error) = failed {
+                    return Err(error.into());
+                }
+                read?;
+                compare(&file, digest)?;
+            }
+            sink.close()?;
+            placed += 1;
+        }
+        Ok(placed)
+    }
+
+    fn progress(&self, bytes: usize) {
+        let done = self.done.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        self.observer.observe(&Fact::RestoreProgress {
+            done,
+            total: self.total,
+        });
+    }
+}
+
+fn compare(file: &FileRow, digest: Digest) -> Result<(), EngineError> {
+    if file.sha256 == Some(digest.finish()) {
+        return Ok(());
+    }
+    Err(EngineError::Integrity {
+        what: format!(
+            "{} is not what was backed up: its SHA-256 is another one",
+            file.path
+        ),
+    })
+}

@@ -1,0 +1,169 @@
+//! What the store holds of one source, read once and kept for planning.
+//!
+//! Promise: reads names first and index parts only when a decision needs them; each index part is read once.
+
+use super::chain::Chain;
+use crate::EngineError;
+use backstay_repository::{Head, LineageRecord, LogStore, RangeIndex, Repository, StoredRange};
+use backstay_terms::{Branch, EngineKind, LogFacts, LogPointKind, LogRange, Position, SourceName};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Everything stored of one source.
+#[derive(Debug)]
+pub struct Catalog {
+    /// The source.
+    pub source: SourceName,
+    /// Its log.
+    pub log: LogStore,
+    /// Its backups, oldest first.
+    pub heads: Vec<Head>,
+    /// Its lineage records, oldest first.
+    pub records: Vec<LineageRecord>,
+    /// The chain of the newest lineage; none if it never streamed.
+    pub chain: Option<Chain>,
+    indexes: Mutex<HashMap<String, Arc<RangeIndex>>>,
+}
+
+impl Catalog {
+    /// Reads names, heads and lineage records.
+    pub async fn read(
+        repository: &Repository,
+        engine: EngineKind,
+        source: &SourceName,
+        lineage: Option<Branch>,
+    ) -> Result<Catalog, EngineError> {
+        let log = LogStore::new(repository, engine, source);
+        let heads = repository.heads(engine, source).await?;
+        let records = log.records().await?;
+        let target = lineage.or_else(|| records.last().map(|record| record.branch));
+        let mut chain = target.map(|target| Chain::of(target, &records));
+        for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {
+            link.ranges = log.ranges(&link.branch, None).await?;
+        }
+        let indexes = Mutex::new(HashMap::new());
+        Ok(Catalog {
+            source: source.clone(),
+            log,
+            heads,
+            records,
+            chain,
+            indexes,
+        })
+    }
+
+    /// The index part of a range.
+    pub async fn index_of(
+        &self,
+        branch: &Branch,
+        stored: &StoredRange,
+    ) -> Result<Arc<RangeIndex>, EngineError> {
+        let key = format!("{branch}/{}/{}", stored.level.name(), stored.name);
+        if let Some(known) = self
+            .indexes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
+            return Ok(known.clone());
+        }
+        let index = Arc::new(self.log.index_of(branch, stored).await?);
+        self.indexes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, index.clone());
+        Ok(index)
+    }
+
+    /// The facts of every range that holds bytes of `wanted`, in the order of positions, with the positions it gives.
+    pub async fn facts_in(&self, wanted: LogRange) -> Result<Vec<(LogRange, LogFacts)>, EngineError> {
+        let Some(chain) = &self.chain else {
+            return Ok(Vec::new());
+        };
+        let mut facts = Vec::new();
+        for taken in chain.choose(wanted).map_err(|gap| self.gap(gap))? {
+            let index = self.index_of(&taken.branch, &taken.choice.from).await?;
+            facts.push((taken.choice.take, index.facts.clone()));
+        }
+        Ok(facts)
+    }
+
+    /// The bytes of `wanted` along the chain.
+    pub async fn bytes_in(&self, wanted: LogRange) -> Result<Vec<u8>, EngineError> {
+        let chain = self.chain.as_ref().ok_or_else(|| self.gap(wanted))?;
+        let mut bytes = Vec::with_capacity(wanted.length() as usize);
+        for taken in chain.choose(wanted).map_err(|gap| self.gap(gap))? {
+            let (_, content) = self.log.range(&taken.branch, &taken.choice.from).await?;
+            let begins = taken.choice.from.name.range.from.0;
+            let (from, to) = (taken.choice.take.from.0 - begins, taken.choice.take.to.0 - begins);
+            let part = content
+                .get(from as usize..to as usize)
+                .ok_or_else(|| self.gap(taken.choice.take))?;
+            bytes.extend_from_slice(part);
+        }
+        Ok(bytes)
+    }
+
+    /// Whether a backup lies on the chain: its log contains the record that ended it (LIN-2).
+    pub async fn is_on_chain(&self, head: &Head) -> Result<bool, EngineError> {
+        let (Some(chain), Some(log)) = (&self.chain, &head.log) else {
+            return Ok(false);
+        };
+        let Some(end_point) = log.end_point else {
+            return Ok(false);
+        };
+        for link in &chain.links {
+            if (link.branch.system, link.branch.timeline) != (log.system, log.timeline) {
+                continue;
+            }
+            // The record counts to the range in which it ends: the one that holds its start, or the next.
+            let near = |range: LogRange| {
+                range.from <= end_point.start && end_point.start < range.to || range.from == log.stop
+            };
+            let touching =
+                |range: LogRange| near(range) || (range.from > end_point.start && range.from <= log.stop);
+            for stored in link
+                .ranges
+                .iter()
+                .filter(|stored| !stored.name.range.is_mark() && touching(stored.name.range))
+            {
+                let index = self.index_of(&link.branch, stored).await?;
+                let same = |point: &&backstay_terms::LogPoint| {
+                    point.kind == LogPointKind::BackupEnd
+                        && point.start == end_point.start
+                        && point.crc == end_point.crc
+                };
+                if index.facts.points.iter().any(|point| same(&point)) {
+                    return Ok(link.until.is_none_or(|until| log.stop <= until));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The newest mark whose position is not beyond `until`, among the marks from `from` on.
+    pub async fn newest_mark(&self, from: Position, until: Position) -> Result<Option<i64>, EngineError> {
+        let Some(link) = self.chain.as_ref().and_then(Chain::target) else {
+            return Ok(None);
+        };
+        let late = |stored: &&StoredRange| stored.name.range.to >= from && stored.name.range.to <= until;
+        for stored in link.ranges.iter().rev().filter(late) {
+            let index = self.index_of(&link.branch, stored).await?;
+            if let Some(mark) = index.facts.mark {
+                return Ok(Some(mark.time));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An error that names a gap.
+    pub fn gap(&self, gap: LogRange) -> EngineError {
+        let source_name = self.source.to_string();
+        backstay_repository::RepositoryError::Gap {
+            source_name,
+            from: gap.from,
+            to: gap.to,
+        }
+        .into()
+    }
+}

@@ -1,0 +1,148 @@
+//! A lineage with its ancestors, as one log.
+//!
+//! Promise: no byte past a switch point is taken from an ancestor (LIN-3); where both hold a position, the nearest
+//! to the target is taken; a segment has the name of the newest timeline that begins in it or before it.
+
+use backstay_repository::{Choice, LineageRecord, Parent, StoredRange, stretches};
+use backstay_terms::{Branch, LogRange, Position, Timeline, WalFileName, WalSegmentNumber, WalSegmentSize};
+
+/// One lineage of a chain.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The branch.
+    pub branch: Branch,
+    /// The digest of its timeline's history file.
+    pub history: Option<String>,
+    /// Where its timeline began; zero for the oldest known.
+    pub begins: Position,
+    /// Where its descendant left it; none for the target.
+    pub until: Option<Position>,
+    /// What is stored of it.
+    pub ranges: Vec<StoredRange>,
+}
+
+impl Link {
+    fn clipped(&self, range: LogRange) -> Option<LogRange> {
+        let to = self.until.map_or(range.to, |until| range.to.min(until));
+        LogRange::new(range.from, to).filter(|range| !range.is_mark())
+    }
+}
+
+/// Positions to be taken from a stored range of a link.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The branch.
+    pub branch: Branch,
+    /// Which positions of which object.
+    pub choice: Choice,
+}
+
+/// A lineage and its ancestors, oldest first.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// The links; the last one is the target.
+    pub links: Vec<Link>,
+}
+
+impl Chain {
+    /// The branches of a target and its ancestors with their bounds, oldest first; ranges are still empty.
+    pub fn of(target: Branch, records: &[LineageRecord]) -> Chain {
+        let mut links = Vec::new();
+        let (mut branch, mut until) = (Some(target), None);
+        while let Some(current) = branch.filter(|b| links.iter().all(|link: &Link| link.branch != *b)) {
+            let of_branch = || records.iter().filter(|record| record.branch == current);
+            let parent: Option<Parent> = of_branch().find_map(|record| record.parent);
+            let history = of_branch().find_map(|record| record.history.clone());
+            let begins = parent.map_or(Position(0), |parent| parent.fork);
+            links.push(Link {
+                branch: current,
+                history,
+                begins,
+                until,
+                ranges: Vec::new(),
+            });
+            (branch, until) = (parent.map(|p| p.branch), parent.map(|p| p.fork));
+        }
+        links.reverse();
+        Chain { links }
+    }
+
+    /// The target.
+    pub fn target(&self) -> Option<&Link> {
+        self.links.last()
+    }
+
+    /// The contiguous stretches of the whole chain, with `own` (what a base carries itself) joined in.
+    pub fn stretches(&self, own: Option<LogRange>) -> Vec<LogRange> {
+        let of_link = |link: &Link| -> Vec<LogRange> {
+            link.ranges
+                .iter()
+                .filter_map(|stored| link.clipped(stored.name.range))
+                .collect()
+        };
+        let all: Vec<LogRange> = self.links.iter().flat_map(of_link).chain(own).collect();
+        stretches(&all)
+    }
+
+    /// One copy of each position of `wanted`, in order; an error names the first gap.
+    pub fn choose(&self, wanted: LogRange) -> Result<Vec<Taken>, LogRange> {
+        let mut taken = Vec::new();
+        let mut at = wanted.from;
+        while at < wanted.to {
+            let (link, stored, range) = self.best_at(at).ok_or_else(|| self.gap_at(at, wanted.to))?;
+            let to = range.to.min(wanted.to);
+            let choice = Choice {
+                take: LogRange { from: at, to },
+                from: stored.clone(),
+            };
+            taken.push(Taken {
+                branch: link.branch,
+                choice,
+            });
+            at = to;
+        }
+        Ok(taken)
+    }
+
+    fn best_at(&self, at: Position) -> Option<(&Link, &StoredRange, LogRange)> {
+        let covering = |link: &'_ Link, stored: &StoredRange| {
+            link.clipped(stored.name.range)
+                .filter(|range| range.from <= at && at < range.to)
+        };
+        self.links.iter().rev().find_map(|link| {
+            let here = link
+                .ranges
+                .iter()
+                .filter_map(|stored| covering(link, stored).map(|range| (link, stored, range)));
+            here.max_by_key(|(_, stored, range)| (range.to, stored.level))
+        })
+    }
+
+    fn gap_at(&self, at: Position, until: Position) -> LogRange {
+        let later = self
+            .stretches(None)
+            .into_iter()
+            .map(|stretch| stretch.from)
+            .find(|from| *from > at);
+        LogRange {
+            from: at,
+            to: later.unwrap_or(until).min(until),
+        }
+    }
+
+    /// The timeline in the name of a segment.
+    pub fn timeline_of(&self, segment: WalSegmentNumber, size: WalSegmentSize) -> Option<u32> {
+        let begun = |link: &&Link| size.segment_holding(link.begins.into()) <= segment;
+        self.links
+            .iter()
+            .rev()
+            .find(begun)
+            .map(|link| link.branch.timeline)
+    }
+
+    /// The name of a segment.
+    pub fn name_of(&self, segment: WalSegmentNumber, size: WalSegmentSize) -> Option<WalFileName> {
+        self.timeline_of(segment, size)
+            .map(|timeline| WalFileName::new(Timeline(timeline), segment, size))
+    }
+}

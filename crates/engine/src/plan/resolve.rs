@@ -1,0 +1,259 @@
+//! Resolves a target to the start of a record, because that is what the server compares.
+//!
+//! Promise: what cannot be reached is refused here, before anything is touched, with the nearest point on either side.
+
+use super::catalog::Catalog;
+use super::window::{QUIET_MARGIN, newest_time};
+use crate::EngineError;
+use backstay_repository::{Head, HeadLog};
+use backstay_source::{Hit, LogFormat, RecoveryStop, ScanOrder, Wanted};
+use backstay_terms::{LogFacts, LogPointKind, LogRange, Position, RecoveryTarget};
+
+/// Times of commits may step back by this much among neighbours.
+const STEP_BACK_MAX: i64 = 1_000_000;
+
+/// A target that has been found in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// Where to stop.
+    pub stop: RecoveryStop,
+    /// Log is needed up to here.
+    pub needs: Position,
+    /// The time of the record that was found.
+    pub time: Option<i64>,
+}
+
+/// Looks for targets in the log after one base.
+pub(crate) struct Resolver<'a> {
+    pub catalog: &'a Catalog,
+    pub format: &'a dyn LogFormat,
+    pub log: &'a HeadLog,
+    pub timeline: u32,
+    /// The contiguous log that holds the base's stop.
+    pub stretch: LogRange,
+}
+
+impl Resolver<'_> {
+    /// Finds the target; none if it lies beyond the stretch.
+    pub async fn resolve(&self, target: &RecoveryTarget) -> Result<Option<Resolved>, EngineError> {
+        match target {
+            RecoveryTarget::Immediate => Ok(Some(self.consistent())),
+            RecoveryTarget::Latest => self.latest().await.map(Some),
+            RecoveryTarget::Time(time) => self.time(*time).await,
+            RecoveryTarget::Lsn(lsn) => self.record_at((*lsn).into()).await,
+            RecoveryTarget::Transaction(xid) => self.transaction(*xid).await,
+            RecoveryTarget::Name(name) => self.name(name).await,
+        }
+    }
+
+    fn consistent(&self) -> Resolved {
+        Resolved {
+            stop: RecoveryStop::Consistent,
+            needs: self.log.stop,
+            time: None,
+        }
+    }
+
+    fn after_stop(&self) -> LogRange {
+        LogRange {
+            from: self.log.stop,
+            to: self.stretch.to.max(self.log.stop),
+        }
+    }
+
+    async fn latest(&self) -> Result<Resolved, EngineError> {
+        let facts = self.catalog.facts_in(self.after_stop()).await?;
+        let records = facts.iter().rev().find_map(|(_, facts)| facts.records.as_ref());
+        Ok(
+            match records.filter(|records| records.last_start >= self.log.stop) {
+                Some(records) => Resolved {
+                    stop: RecoveryStop::After(records.last_start),
+                    needs: records.last_end,
+                    time: None,
+                },
+                None => self.consistent(),
+            },
+        )
+    }
+
+    async fn time(&self, time: i64) -> Result<Option<Resolved>, EngineError> {
+        let facts = self.catalog.facts_in(self.after_stop()).await?;
+        let later = |facts: &LogFacts| facts.transactions.is_some_and(|t| t.time_max > time);
+        for (place, (range, own)) in facts.iter().enumerate() {
+            if !later(own) {
+                continue;
+            }
+            if let Some(hit) = self
+                .scan(range.to, *range, Wanted::TransactionAfter(time))
+                .await?
+            {
+                let rest = facts.get(place + 1..).unwrap_or_default();
+                self.refuse_if_clock_stepped(time, hit, rest)?;
+                return Ok(Some(Resolved {
+                    stop: RecoveryStop::Before(hit.start),
+                    needs: hit.end,
+                    time: hit.time,
+                }));
+            }
+        }
+        let mark = self.catalog.newest_mark(self.log.stop, self.stretch.to).await?;
+        match mark {
+            Some(mark) if time <= mark - QUIET_MARGIN => self.latest().await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn refuse_if_clock_stepped(
+        &self,
+        time: i64,
+        hit: Hit,
+        rest: &[(LogRange, LogFacts)],
+    ) -> Result<(), EngineError> {
+        let back = |facts: &LogFacts| {
+            facts
+                .transactions
+                .is_some_and(|t| t.time_min + STEP_BACK_MAX <= time)
+        };
+        match rest.iter().find(|(_, facts)| back(facts)) {
+            None => Ok(()),
+            Some((range, _)) => {
+                let (first, again) = (
+                    backstay_terms::Lsn::from(hit.start),
+                    backstay_terms::Lsn::from(range.from),
+                );
+                let what = format!(
+                    "the server's clock stepped back: transactions after {first} are later than the target, and some after {again} are earlier again"
+                );
+                let advice = format!("choose by position: --to lsn:{first}, or a position after {again}");
+                Err(EngineError::Unreachable { what, advice })
+            }
+        }
+    }
+
+    async fn record_at(&self, position: Position) -> Result<Option<Resolved>, EngineError> {
+        let from = position.max(self.log.stop);
+        if from >= self.stretch.to {
+            return Ok(None);
+        }
+        let last = LogRange {
+            from,
+            to: self.stretch.to,
+        };
+        let hit = self.scan(last.to, last, Wanted::RecordAt(position)).await?;
+        Ok(hit.map(|hit| Resolved {
+            stop: RecoveryStop::After(hit.start),
+            needs: hit.end,
+            time: hit.time,
+        }))
+    }
+
+    async fn transaction(&self, xid: u32) -> Result<Option<Resolved>, EngineError> {
+        for (range, facts) in self.catalog.facts_in(self.after_stop()).await? {
+            let possible = facts
+                .transactions
+                .is_some_and(|t| t.xid_min <= xid && xid <= t.xid_max);
+            if !possible {
+                continue;
+            }
+            if let Some(hit) = self.scan(range.to, range, Wanted::Transaction(xid)).await? {
+                return Ok(Some(Resolved {
+                    stop: RecoveryStop::After(hit.start),
+                    needs: hit.end,
+                    time: hit.time,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn name(&self, name: &str) -> Result<Option<Resolved>, EngineError> {
+        for (range, facts) in self.catalog.facts_in(self.after_stop()).await? {
+            let named = |point: &&backstay_terms::LogPoint| {
+                point.kind == LogPointKind::RestorePoint
+                    && point.name.as_deref() == Some(name)
+                    && point.start >= self.log.stop
+            };
+            if facts.points.iter().any(|point| named(&point))
+                && let Some(hit) = self
+                    .scan(range.to, range, Wanted::RestorePoint(name.to_owned()))
+                    .await?
+            {
+                return Ok(Some(Resolved {
+                    stop: RecoveryStop::After(hit.start),
+                    needs: hit.end,
+                    time: hit.time,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Walks the log from the start of the file that holds `within.from`, or a file earlier for records that reach
+    /// over, up to `to`, file by file.
+    async fn scan(&self, to: Position, within: LogRange, wanted: Wanted) -> Result<Option<Hit>, EngineError> {
+        let size = self.log.segment_size;
+        let own_file = within.from.0 / size * size;
+        let earlier = Position(own_file.saturating_sub(size));
+        let begins = if self.stretch.from <= earlier {
+            earlier
+        } else {
+            Position(own_file)
+        };
+        let order = ScanOrder {
+            system: self.log.system,
+            timeline: self.timeline,
+            segment_size: size,
+            begins,
+            from: self.log.stop,
+            wanted,
+        };
+        let mut scanner = self.format.scan(order)?;
+        let mut at = begins;
+        while at < to && scanner.found().is_none() {
+            let next = Position((at.0 / size + 1) * size).min(to);
+            scanner.feed(&self.catalog.bytes_in(LogRange { from: at, to: next }).await?)?;
+            at = next;
+        }
+        Ok(scanner.found())
+    }
+}
+
+/// Why a target is beyond a base's stretch, and the nearest points.
+pub(crate) async fn refuse(
+    catalog: &Catalog,
+    target: &RecoveryTarget,
+    head: &Head,
+    stretch: Option<LogRange>,
+) -> Result<EngineError, EngineError> {
+    let newest = match (stretch, &head.log) {
+        (Some(stretch), Some(log)) => {
+            newest_time(
+                catalog,
+                LogRange {
+                    from: log.stop,
+                    to: stretch.to,
+                },
+            )
+            .await?
+        }
+        _ => None,
+    };
+    let stop_time = head.log.as_ref().map(|log| log.stop_time);
+    let last = newest
+        .max(stop_time)
+        .map_or("nothing".into(), crate::plan::restore::show_time);
+    let what = match target {
+        RecoveryTarget::Time(time) => {
+            let wanted = crate::plan::restore::show_time(*time);
+            format!("{wanted} lies after the last point that can be recovered, {last}")
+        }
+        other => format!(
+            "{other} is not in the stored log after backup {}, which reaches {last}",
+            head.backup
+        ),
+    };
+    Ok(EngineError::Unreachable {
+        what,
+        advice: "the nearest point that can be recovered: --to latest".into(),
+    })
+}

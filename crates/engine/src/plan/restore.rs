@@ -1,0 +1,322 @@
+//! Plans a restore: which base, which log, where to stop.
+//!
+//! Promise: a plan that is given out can be carried out with what is stored; everything else is refused with the nearest
+//! point that can be reached. The target is always an explicit record start on an explicit timeline.
+
+use super::catalog::Catalog;
+use super::resolve::{Resolved, Resolver, refuse};
+use crate::EngineError;
+use backstay_repository::{Head, HeadLog};
+use backstay_source::{LogFormat, RecoveryStop};
+use backstay_terms::{
+    BackupId, LogRange, Lsn, Position, RecoveryTarget, Timeline, WalFileName, WalSegmentNumber,
+    WalSegmentSize,
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// What a person asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The target.
+    pub target: RecoveryTarget,
+    /// A backup by name; none: the planner chooses.
+    pub base: Option<BackupId>,
+    /// The time now.
+    pub now: Timestamp,
+}
+
+/// One segment to place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentPlan {
+    /// Its name.
+    pub name: WalFileName,
+    /// Its first position.
+    pub begins: Position,
+    /// What of it must be there.
+    pub needed: LogRange,
+}
+
+/// A plan.
+#[derive(Clone, Debug)]
+pub struct RestorePlan {
+    /// The backup.
+    pub head: Head,
+    /// The log that it starts from.
+    pub log: HeadLog,
+    /// The timeline to recover along.
+    pub timeline: u32,
+    /// Where to stop.
+    pub stop: RecoveryStop,
+    /// The time of the record at which it stops, where it has one.
+    pub time: Option<i64>,
+    /// The segments to place, in order; none when the base's own segments are enough.
+    pub segments: Vec<SegmentPlan>,
+    /// The highest timeline known of this system.
+    pub timeline_highest: u32,
+    /// The target as asked.
+    pub target: RecoveryTarget,
+}
+
+impl RestorePlan {
+    /// Bytes of log to place.
+    pub fn log_bytes(&self) -> u64 {
+        self.segments.len() as u64 * self.log.segment_size
+    }
+
+    /// The stop, in words that name one point for ever.
+    pub fn stop_words(&self) -> String {
+        match self.stop {
+            RecoveryStop::Consistent => format!("immediate:{}", self.head.backup),
+            RecoveryStop::After(at) => format!("after:{}/{}", self.timeline, Lsn::from(at)),
+            RecoveryStop::Before(at) => format!("before:{}/{}", self.timeline, Lsn::from(at)),
+        }
+    }
+}
+
+/// Makes a plan.
+pub async fn plan(
+    catalog: &Catalog,
+    request: &Request,
+    format: &dyn LogFormat,
+) -> Result<RestorePlan, EngineError> {
+    let candidates = candidates(catalog, request)?;
+    let mut refused = None;
+    for head in candidates {
+        let Some(log) = head.log.clone() else { continue };
+        let on_chain = catalog.is_on_chain(head).await?;
+        let own = log.range();
+        let stretch = match &catalog.chain {
+            Some(chain) if on_chain => {
+                let stretches = chain.stretches(Some(own));
+                stretches
+                    .into_iter()
+                    .find(|stretch| stretch.from <= log.start && log.stop <= stretch.to)
+            }
+            _ => None,
+        };
+        if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
+            return Ok(plan);
+        }
+        refused.get_or_insert(refuse(catalog, &request.target, head, stretch).await?);
+        if matches!(request.target, RecoveryTarget::Latest) {
+            break;
+        }
+    }
+    Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
+}
+
+async fn try_base(
+    catalog: &Catalog,
+    request: &Request,
+    format: &dyn LogFormat,
+    head: &Head,
+    log: &HeadLog,
+    stretch: Option<LogRange>,
+) -> Result<Option<RestorePlan>, EngineError> {
+    let target = &request.target;
+    let Some(stretch) = stretch else {
+        // The log does not reach this base: it is one point.
+        let alone = matches!(target, RecoveryTarget::Immediate)
+            || matches!(target, RecoveryTarget::Latest) && catalog.chain.is_none();
+        return Ok(alone.then(|| snapshot(catalog, request, head, log)));
+    };
+    if matches!(target, RecoveryTarget::Latest) {
+        refuse_if_not_last(catalog, log, stretch)?;
+    }
+    let timeline = catalog
+        .chain
+        .as_ref()
+        .and_then(|chain| chain.target())
+        .map_or(log.timeline, |link| link.branch.timeline);
+    let log_only = catalog
+        .chain
+        .as_ref()
+        .map(|chain| chain.stretches(None))
+        .unwrap_or_default();
+    let within = log_only
+        .into_iter()
+        .find(|s| s.from <= log.stop && log.stop <= s.to)
+        .unwrap_or(stretch);
+    let resolver = Resolver {
+        catalog,
+        format,
+        log,
+        timeline,
+        stretch: within,
+    };
+    let resolved = resolver.resolve(target).await?;
+    Ok(resolved.map(|resolved| make(catalog, request, head, log, timeline, resolved)))
+}
+
+fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) -> RestorePlan {
+    RestorePlan {
+        head: head.clone(),
+        log: log.clone(),
+        timeline: log.timeline,
+        stop: RecoveryStop::Consistent,
+        time: None,
+        segments: Vec::new(),
+        timeline_highest: timeline_highest(catalog, log.system),
+        target: request.target.clone(),
+    }
+}
+
+fn make(
+    catalog: &Catalog,
+    request: &Request,
+    head: &Head,
+    log: &HeadLog,
+    timeline: u32,
+    resolved: Resolved,
+) -> RestorePlan {
+    let Resolved { stop, needs, time } = resolved;
+    let timeline = if stop == RecoveryStop::Consistent {
+        log.timeline
+    } else {
+        timeline
+    };
+    let segments = segments(catalog, log, needs);
+    RestorePlan {
+        segments,
+        timeline,
+        stop,
+        time,
+        ..snapshot(catalog, request, head, log)
+    }
+}
+
+fn segments(catalog: &Catalog, log: &HeadLog, needs: Position) -> Vec<SegmentPlan> {
+    let (Some(chain), Some(size)) = (&catalog.chain, WalSegmentSize::new(log.segment_size)) else {
+        return Vec::new();
+    };
+    let first = size.segment_holding(log.start.into()).0;
+    let last = size
+        .segment_holding(Lsn(needs.0.max(log.stop.0).saturating_sub(1)))
+        .0;
+    let segment = |number: u64| {
+        let number = WalSegmentNumber(number);
+        let begins: Position = size.start_of(number).into();
+        let ends = Position(begins.0 + size.bytes());
+        let needed = LogRange {
+            from: begins.max(log.start),
+            to: ends.min(needs.max(log.stop)),
+        };
+        let name = chain
+            .name_of(number, size)
+            .unwrap_or_else(|| WalFileName::new(Timeline(log.timeline), number, size));
+        SegmentPlan { name, begins, needed }
+    };
+    (first..=last).map(segment).collect()
+}
+
+/// `latest` means the end of everything stored. A base that lies before a gap does not reach it.
+fn refuse_if_not_last(catalog: &Catalog, log: &HeadLog, stretch: LogRange) -> Result<(), EngineError> {
+    let stretches = catalog
+        .chain
+        .as_ref()
+        .map(|chain| chain.stretches(Some(log.range())))
+        .unwrap_or_default();
+    let after = stretches.iter().find(|later| later.from > stretch.to);
+    let Some(after) = after else { return Ok(()) };
+    let (from, to) = (Lsn::from(stretch.to), Lsn::from(after.from));
+    let what =
+        format!("the newest log cannot be reached: it has a gap from {from} to {to} after the newest base");
+    let advice = format!("recover the last point before the gap: --to lsn:{from}; and take a new backup now");
+    Err(EngineError::Unreachable { what, advice })
+}
+
+/// The bases that may serve, the most fitting first.
+fn candidates<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a Head>, EngineError> {
+    if let Some(base) = &request.base {
+        let named = catalog.heads.iter().find(|head| head.backup == *base);
+        return named
+            .map(|head| vec![head])
+            .ok_or_else(|| EngineError::NoSuchThing {
+                what: format!("there is no backup {base} of {}", catalog.source),
+                advice: format!("see: backstay list {}", catalog.source),
+            });
+    }
+    let fits = |head: &&Head| {
+        let Some(log) = &head.log else { return false };
+        match &request.target {
+            RecoveryTarget::Time(time) => log.stop_time <= *time,
+            RecoveryTarget::Lsn(lsn) => Lsn::from(log.stop) <= *lsn,
+            _ => true,
+        }
+    };
+    let usable: Vec<&Head> = catalog
+        .heads
+        .iter()
+        .rev()
+        .filter(|head| head.is_usable(request.now))
+        .collect();
+    if usable.is_empty() {
+        return Err(nothing_usable(catalog));
+    }
+    let fitting: Vec<&Head> = usable.iter().copied().filter(fits).collect();
+    if fitting.is_empty() {
+        return Err(before_every_base(catalog, request, usable.last().copied()));
+    }
+    Ok(fitting)
+}
+
+fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>) -> EngineError {
+    let log = oldest.and_then(|head| head.log.as_ref());
+    let (target, first) = match &request.target {
+        RecoveryTarget::Time(time) => (
+            show_time(*time),
+            log.map_or(String::new(), |log| show_time(log.stop_time)),
+        ),
+        other => (
+            other.to_string(),
+            log.map_or(String::new(), |log| Lsn::from(log.stop).to_string()),
+        ),
+    };
+    let what = format!(
+        "{target} lies before the first point of {} that can be recovered, {first}",
+        catalog.source
+    );
+    EngineError::Unreachable {
+        what,
+        advice: format!(
+            "choose a point from {first} on; see: backstay window {}",
+            catalog.source
+        ),
+    }
+}
+
+fn nothing_usable(catalog: &Catalog) -> EngineError {
+    EngineError::NoSuchThing {
+        what: format!("there is no backup of {} that can be restored", catalog.source),
+        advice: format!("take one: backstay backup {}", catalog.source),
+    }
+}
+
+fn timeline_highest(catalog: &Catalog, system: u64) -> u32 {
+    let lineages = catalog
+        .records
+        .iter()
+        .map(|record| record.branch)
+        .filter(|branch| branch.system == system);
+    let heads = catalog
+        .heads
+        .iter()
+        .filter_map(|head| head.log.as_ref())
+        .filter(|log| log.system == system);
+    lineages
+        .map(|branch| branch.timeline)
+        .chain(heads.map(|log| log.timeline))
+        .max()
+        .unwrap_or(1)
+}
+
+/// The moment from which the source's times count: 2000-01-01 00:00:00 UTC.
+const EPOCH_2000: i64 = 946_684_800;
+
+/// A time of the source in RFC 3339, UTC.
+pub fn show_time(micros: i64) -> String {
+    let epoch = Timestamp::from_second(EPOCH_2000).unwrap_or(Timestamp::UNIX_EPOCH);
+    epoch
+        .checked_add(SignedDuration::from_micros(micros))
+        .map_or_else(|_| format!("{micros} us"), |time| time.to_string())
+}
