@@ -177,7 +177,11 @@ impl Connection {
     pub(crate) async fn next_untimed(&mut self) -> Result<Answer, PostgresError> {
         loop {
             let host = &self.host;
-            let frame = self.frames.next().await.map_err(|source| lost(host, source))?;
+            let frame = self
+                .frames
+                .next()
+                .await
+                .map_err(|source| PostgresError::lost(host, source))?;
             return Ok(match Incoming::read(frame)? {
                 Incoming::Columns(columns) => Answer::Columns(columns),
                 Incoming::Row(row) => Answer::Row(row),
@@ -254,25 +258,13 @@ impl Connection {
     async fn flush(&mut self) -> Result<(), PostgresError> {
         let (wait, host) = (self.answer_timeout, &self.host);
         match tokio::time::timeout(wait, self.frames.flush()).await {
-            Ok(done) => done.map_err(|source| lost(host, source)),
+            Ok(done) => done.map_err(|source| PostgresError::lost(host, source)),
             Err(_) => Err(PostgresError::Timeout {
                 host: host.clone(),
                 waited: wait,
                 doing: "sending",
             }),
         }
-    }
-}
-
-fn lost(host: &str, source: std::io::Error) -> PostgresError {
-    match source.kind() {
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
-            PostgresError::Protocol(source.to_string())
-        }
-        _ => PostgresError::Lost {
-            host: host.to_owned(),
-            source,
-        },
     }
 }
 

@@ -208,6 +208,17 @@ impl PostgresError {
         }
     }
 
+    /// A failed read or write: the network's fault, or that of a peer whose frames are not the protocol's.
+    pub(crate) fn lost(host: &str, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::Protocol(source.to_string()),
+            _ => Self::Lost {
+                host: host.to_owned(),
+                source,
+            },
+        }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol(what.into())
     }

@@ -74,10 +74,7 @@ impl Login<'_> {
     }
 
     fn lost(&self, source: std::io::Error) -> PostgresError {
-        PostgresError::Lost {
-            host: self.host.display(),
-            source,
-        }
+        PostgresError::lost(&self.host.display(), source)
     }
 
     fn refuse(&self, reason: impl Into<String>) -> PostgresError {

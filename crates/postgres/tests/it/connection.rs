@@ -234,3 +234,54 @@ async fn a_copy_arrives_whole_in_small_and_large_messages() {
         Answer::Columns(_)
     ));
 }
+
+/// What connecting to a server says that answers the start-up message with these bytes.
+async fn answered(bytes: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let hostile = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 512])
+            .await
+            .unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, bytes)
+            .await
+            .unwrap();
+    };
+    let conninfo = parse(&format!(
+        "host=127.0.0.1 port={port} user=x password=y sslmode=disable"
+    ));
+    let (error, ()) = tokio::join!(
+        async { Connection::connect(&conninfo, Mode::Sql).await.unwrap_err() },
+        hostile
+    );
+    error.to_string().replace(&port.to_string(), "PORT")
+}
+
+#[tokio::test]
+async fn a_hostile_server_gets_neither_memory_nor_a_password() {
+    let cases: [(&[u8], &str); 6] = [
+        (
+            b"R\x3f\xff\xff\xff",
+            "a frame of type 'R' has 1073741824 bytes, more than 65536",
+        ),
+        (b"R\x00\x00\x00\x03", "invalid message length: header length < 4"),
+        (
+            b"R\x00\x00\x00\x08\x00\x00\x00\x63",
+            "unknown authentication tag `99`",
+        ),
+        (
+            b"R\x00\x00\x00\x08\x00\x00\x00\x03",
+            "the server asks for the password in clear over an unencrypted network connection",
+        ),
+        (b"R\x00\x00\x00\x08\x00\x00\x00\x07", "the server asks for GSSAPI"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "a frame of type 'H' has 1414811696 bytes, more than 65536",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let said = answered(bytes).await;
+        assert!(said.ends_with(expected), "{said}");
+    }
+}
