@@ -1,7 +1,8 @@
 //! age files for one X25519 recipient (C2SP age.md), over aws-lc-rs primitives.
 //!
 //! Promise: what is written opens with `age -d`; what any age tool wrote for one or more X25519 recipients opens here.
-//! Only small payloads: one wrap's lines. Unknown versions, a wrong MAC, low-order points and trailing bytes are refused.
+//! Only small payloads: one wrap's lines. Unknown versions, other line forms, a wrong MAC, low-order points and
+//! trailing bytes are refused. Stanzas of other recipients are skipped.
 //! Not here: passphrase and plugin recipients, armor.
 
 use crate::base64_text::{from_base64, to_base64};
@@ -70,19 +71,18 @@ pub fn encrypt(recipient: &str, payload: &[u8]) -> Result<Vec<u8>, AgeError> {
 }
 
 /// Opens a small file with an identity.
-pub fn decrypt(identity: &str, file: &[u8]) -> Result<Vec<u8>, AgeError> {
+pub fn decrypt(identity: &str, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, AgeError> {
     let secret =
         from_bech32("age-secret-key-", &identity.trim().to_ascii_lowercase()).ok_or(AgeError::Identity)?;
     let secret = Zeroizing::new(secret);
     let mine = public_of(&secret).ok_or(AgeError::Identity)?;
     let (header, mac, rest) = split_header(file).ok_or(AgeError::Refused)?;
-    let open = |(share, body): ([u8; 32], Vec<u8>)| {
+    let open = |(share, body): ([u8; 32], [u8; 32])| {
         let shared = agreed(&secret, &share)?;
         open_chacha(&wrap_key(&shared, &share, &mine), [0; 12], &body)
     };
-    let file_key = stanzas(header)
-        .into_iter()
-        .find_map(open)
+    let file_key = x25519_stanzas(header)
+        .and_then(|stanzas| stanzas.into_iter().find_map(open))
         .ok_or(AgeError::Refused)?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, header_key(&file_key).as_ref());
     hmac::verify(&key, header.as_bytes(), &mac).map_err(|_| AgeError::Refused)?;
@@ -163,12 +163,14 @@ fn seal_chacha(key: &[u8; 32], nonce: [u8; 12], bytes: &mut Vec<u8>) -> Option<(
         .ok()
 }
 
-fn open_chacha(key: &[u8; 32], nonce: [u8; 12], sealed: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = sealed.to_vec();
-    let opened = chacha(key)?
+fn open_chacha(key: &[u8; 32], nonce: [u8; 12], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(sealed.to_vec());
+    let length = chacha(key)?
         .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut bytes)
-        .ok()?;
-    Some(opened.to_vec())
+        .ok()?
+        .len();
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 fn unpadded(bytes: &[u8]) -> String {
@@ -194,17 +196,41 @@ fn split_header(file: &[u8]) -> Option<(&str, Vec<u8>, &[u8])> {
         .then_some((header, mac, rest.get(line + 1..)?))
 }
 
-/// The X25519 stanzas: ephemeral share and sealed file key.
-fn stanzas(header: &str) -> Vec<([u8; 32], Vec<u8>)> {
-    let lines: Vec<&str> = header.lines().collect();
-    let pairs = lines.windows(2).filter_map(|pair| match pair {
-        [stanza, body] => {
-            let share = from_unpadded(stanza.strip_prefix("-> X25519 ")?)?
-                .try_into()
-                .ok()?;
-            Some((share, from_unpadded(body).filter(|body| body.len() == 32)?))
+/// The X25519 stanzas: ephemeral share and sealed file key; none if any line of the header has another form.
+fn x25519_stanzas(header: &str) -> Option<Vec<([u8; 32], [u8; 32])>> {
+    let mut lines = header.strip_suffix("\n---")?.split('\n').skip(1);
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        let arguments: Vec<&str> = line.strip_prefix("-> ")?.split(' ').collect();
+        if !arguments.iter().all(|argument| is_argument(argument)) {
+            return None;
         }
-        _ => None,
-    });
-    pairs.collect()
+        let body = stanza_body(&mut lines)?;
+        match arguments.as_slice() {
+            ["X25519", share] => {
+                found.push((from_unpadded(share)?.try_into().ok()?, body.try_into().ok()?));
+            }
+            ["X25519", ..] => return None,
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// The body of a stanza: lines of 64 characters, and a shorter one that ends it.
+fn stanza_body<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<Vec<u8>> {
+    let mut text = String::new();
+    loop {
+        let line = lines.next()?;
+        text.push_str(line);
+        match line.len() {
+            0..64 => return from_unpadded(&text),
+            64 => {}
+            _ => return None,
+        }
+    }
+}
+
+fn is_argument(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }

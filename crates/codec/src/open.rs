@@ -2,14 +2,13 @@
 //!
 //! Promise: a part costs the sealed chunks that hold it, no more, and each of them is authenticated.
 
-use crate::container::cipher;
-use crate::header::{CHUNK, HEADER_LENGTH, Header, Kind, TAG, UnsealError};
+use crate::header::{CHUNK, HEADER_LENGTH, Header, SEALED_CHUNK, TAG, chunk_count, container_length};
 use crate::key::{Salt, SecretKey, derive};
-use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
+use crate::kind::Kind;
+use crate::unseal_error::UnsealError;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::ops::Range;
 use zeroize::Zeroizing;
-
-const SEALED_CHUNK: u64 = (CHUNK + TAG) as u64;
 
 /// Opens chunks of one container.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// For the container with this name, salt and plaintext length.
+    /// For the container with this name, salt and plaintext length, whose header need not be read.
     pub fn new(
         kind: Kind,
         key: &SecretKey,
@@ -28,85 +27,108 @@ impl Opener {
         salt: &Salt,
         plaintext_length: u64,
     ) -> Result<Opener, UnsealError> {
-        let too_long = |_| UnsealError::Damaged {
-            name: name.to_owned(),
-            what: "it is too long".into(),
-        };
+        let too_long = |_| UnsealError::damaged(name, "its recorded length is more than a container holds");
         let length = u32::try_from(plaintext_length).map_err(too_long)?;
         let header = Header::new(kind, length, key.id(), name, *salt);
         let (object_key, _) = object_keys(key, &header, name);
-        Ok(Opener {
-            name: name.to_owned(),
-            cipher: cipher(&object_key),
-            plaintext_length,
-        })
+        Ok(Opener::with(&object_key, &header, name))
     }
 
-    /// The bytes of the object that must be fetched for these bytes of plaintext.
+    /// For a whole container; checks its header, its commitment and its length.
+    pub fn of(kind: Kind, key: &SecretKey, name: &str, container: &[u8]) -> Result<Opener, UnsealError> {
+        let header = Header::read(container, name)?;
+        header.check(kind, key, name)?;
+        let (found, expected) = (container.len() as u64, container_length(header.plaintext_length()));
+        let (object_key, commitment) = object_keys(key, &header, name);
+        // The commitment first: a changed length is a changed header, not a truncation.
+        if *header.commitment() != commitment {
+            return Err(UnsealError::damaged(name, "its header was changed"));
+        }
+        if found != expected {
+            return Err(UnsealError::wrong_length(name, found, expected));
+        }
+        Ok(Opener::with(&object_key, &header, name))
+    }
+
+    fn with(object_key: &[u8; 32], header: &Header, name: &str) -> Opener {
+        Opener {
+            name: name.to_owned(),
+            cipher: cipher(object_key),
+            plaintext_length: header.plaintext_length(),
+        }
+    }
+
+    /// The bytes of the object that must be fetched for these bytes of plaintext: whole chunks, at least one.
     pub fn sealed_range(&self, plain: Range<u64>) -> Range<u64> {
-        let first = plain.start / CHUNK as u64;
-        let last = plain
-            .end
-            .max(plain.start + 1)
-            .div_ceil(CHUNK as u64)
-            .min(self.chunks());
-        let end = (last * SEALED_CHUNK).min(self.plaintext_length + self.chunks() * TAG as u64);
-        let header = HEADER_LENGTH as u64;
-        header + first * SEALED_CHUNK..header + end
+        let chunks = self.chunks_with(&plain);
+        let body = self.plaintext_length + self.chunks() * TAG as u64;
+        let at = |chunk: u64| HEADER_LENGTH as u64 + (chunk * SEALED_CHUNK as u64).min(body);
+        at(chunks.start)..at(chunks.end)
     }
 
     /// The plaintext in `plain`, from the bytes that `sealed_range` named.
     pub fn open_range(&self, plain: Range<u64>, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
-        let first = plain.start / CHUNK as u64;
-        let opened = self.open_chunks(first, sealed)?;
-        let skip = plain.start - first * CHUNK as u64;
-        let wanted = opened.get(skip as usize..(skip + plain.end - plain.start) as usize);
-        wanted
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| self.damaged("a part reaches beyond its end"))
-    }
-
-    /// The plaintext of whole sealed chunks, the first of which has the number `first`.
-    pub fn open_chunks(&self, first: u64, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
-        let mut opened = sealed.to_vec();
-        let mut written = 0;
-        let count = sealed.chunks(SEALED_CHUNK as usize).len();
-        for place in 0..count {
-            let number = first + place as u64;
-            let begins = place * SEALED_CHUNK as usize;
-            let ends = (begins + SEALED_CHUNK as usize).min(sealed.len());
-            let nonce = nonce(number, number + 1 == self.chunks());
-            let refuse = || self.damaged(&format!("chunk {number} was changed"));
-            let chunk = opened.get_mut(begins..ends).ok_or_else(refuse)?;
-            let length = self
-                .cipher
-                .open_in_place(nonce, Aad::empty(), chunk)
-                .map_err(|_| refuse())?
-                .len();
-            opened.copy_within(begins..begins + length, written);
-            written += length;
+        if plain.start > plain.end || plain.end > self.plaintext_length {
+            return Err(UnsealError::damaged(&self.name, "a part reaches beyond its end"));
         }
-        opened.truncate(written);
+        let wanted = self.sealed_range(plain.clone());
+        let (found, expected) = (sealed.len() as u64, wanted.end - wanted.start);
+        if found != expected {
+            return Err(UnsealError::wrong_length(&self.name, found, expected));
+        }
+        let first = self.chunks_with(&plain).start;
+        let mut opened = self.open_chunks(first, sealed)?;
+        let skip = plain.start - first * CHUNK as u64;
+        opened.truncate((skip + plain.end - plain.start) as usize);
+        opened.drain(..skip as usize);
         Ok(opened)
     }
 
-    fn chunks(&self) -> u64 {
-        self.plaintext_length.div_ceil(CHUNK as u64).max(1)
+    /// The plaintext of whole sealed chunks that follow each other; the first of them has the number `first`.
+    pub fn open_chunks(&self, first: u64, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
+        let tags = sealed.len().div_ceil(SEALED_CHUNK) * TAG;
+        let mut opened = vec![0; sealed.len().saturating_sub(tags)];
+        let mut rest = opened.as_mut_slice();
+        for (place, chunk) in sealed.chunks(SEALED_CHUNK).enumerate() {
+            let number = first.saturating_add(place as u64);
+            let length = chunk.len().saturating_sub(TAG).min(rest.len());
+            let (now, later) = rest.split_at_mut(length);
+            self.open_chunk(number, chunk, now)?;
+            rest = later;
+        }
+        Ok(opened)
     }
 
-    fn damaged(&self, what: &str) -> UnsealError {
-        UnsealError::Damaged {
-            name: self.name.clone(),
-            what: what.to_owned(),
-        }
+    /// Opens one chunk into a place that is as long as its plaintext.
+    pub(crate) fn open_chunk(&self, number: u64, sealed: &[u8], opened: &mut [u8]) -> Result<(), UnsealError> {
+        let changed = || UnsealError::damaged(&self.name, format!("chunk {number} was changed"));
+        let (body, tag) = sealed.split_at_checked(opened.len()).ok_or_else(changed)?;
+        self.cipher
+            .open_separate_gather(nonce(number, self.chunks()), Aad::empty(), body, tag, opened)
+            .map_err(|_| changed())
+    }
+
+    /// The numbers of the chunks that hold `plain`, cut to the container; at least one.
+    fn chunks_with(&self, plain: &Range<u64>) -> Range<u64> {
+        let first = (plain.start / CHUNK as u64).min(self.chunks() - 1);
+        let last = plain.end.div_ceil(CHUNK as u64).clamp(first + 1, self.chunks());
+        first..last
+    }
+
+    fn chunks(&self) -> u64 {
+        chunk_count(self.plaintext_length)
     }
 }
 
-/// `u64 chunk number || u32 last flag`, big-endian (STREAM).
-pub(crate) fn nonce(number: u64, last: bool) -> Nonce {
+pub(crate) fn cipher(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("AES-256-GCM takes 32-byte keys"))
+}
+
+/// `u64 chunk number || u32 last flag`, big-endian (STREAM); `count` is the number of chunks in the container.
+pub(crate) fn nonce(number: u64, count: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&number.to_be_bytes());
-    bytes[11] = u8::from(last);
+    bytes[11] = u8::from(number == count - 1);
     Nonce::assume_unique_for_key(bytes)
 }
 

@@ -89,13 +89,20 @@ impl KeyIds {
 }
 
 /// One wrap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrap {
     format: u32,
     envelope: String,
     recipient: RecipientName,
     key_ids: KeyIds,
     wrap: String,
+}
+
+// The wrap of the recipient `none` is the keys themselves.
+impl fmt::Debug for Wrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wrap of {} for {}", self.envelope, self.recipient)
+    }
 }
 
 /// The public id of a master key: `HKDF-SHA256(key, salt "", info "backstay/1/kek-id", 8)` in hex.
@@ -163,7 +170,7 @@ impl Wrap {
             });
         }
         let opened = age::decrypt(identity, &self.sealed()?).map_err(|_| WrapError::Refused)?;
-        self.keys_in(&Zeroizing::new(opened))
+        self.keys_in(&opened)
     }
 
     /// Reads a wrap that is not encrypted.
@@ -339,6 +346,12 @@ mod tests {
             wrap.open_raw("postgres/b/g", &master),
             Err(WrapError::OtherRecipient { .. })
         ));
+    }
+
+    #[test]
+    fn a_wrap_does_not_print_the_keys_that_lie_open_in_it() {
+        let wrap = Wrap::none("facts/2026-11", &keys()).unwrap();
+        assert_eq!(format!("{wrap:?}"), "Wrap of facts/2026-11 for none none");
     }
 
     #[test]
