@@ -35,7 +35,9 @@ impl SealError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "report this: the program cuts objects long before this length",
-            Self::Faulty { .. } => "nothing was stored: test this machine's memory, and run on another machine",
+            Self::Faulty { .. } => {
+                "nothing was stored: test this machine's memory, and run on another machine"
+            }
         }
     }
 

@@ -1,4 +1,6 @@
-//! SHA-256.
+//! SHA-256, and bytes as hexadecimal text.
+//!
+//! Promise: hexadecimal is lower case, written and read: one spelling for one value.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};

@@ -171,7 +171,9 @@ fn name_check(name: &str) -> [u8; 16] {
 /// The length of the container of so much plaintext.
 pub fn container_length(plaintext: u64) -> u64 {
     let tags = chunk_count(plaintext).saturating_mul(TAG as u64);
-    plaintext.saturating_add(tags).saturating_add(HEADER_LENGTH as u64)
+    plaintext
+        .saturating_add(tags)
+        .saturating_add(HEADER_LENGTH as u64)
 }
 
 /// The plaintext of a container of this length; none if no container is so long.

@@ -32,6 +32,14 @@ impl SecretKey {
         KeyId(id)
     }
 
+    /// The id by which wraps name this key when it is a master key:
+    /// `HKDF-SHA256(key, salt "", info "backstay/1/kek-id", 8)` in hex.
+    pub fn master_key_id(&self) -> String {
+        let mut id = [0; 8];
+        derive(&self.0, &[], &[b"backstay/1/kek-id"], &mut id);
+        hex(&id)
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -4,11 +4,9 @@
 //! cannot exhaust memory.
 
 use crate::base64_text::{from_base64, to_base64};
-use crate::container::cipher;
 use crate::key::{SecretKey, derive};
+use crate::once::{open_once, seal_once};
 use crate::random::{NoRandomness, random_bytes};
-use crate::wrap::master_key_id;
-use aws_lc_rs::aead::{Aad, Nonce};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -50,6 +48,22 @@ pub enum KeyringError {
     NoRandomness(#[from] NoRandomness),
 }
 
+impl KeyringError {
+    /// What a person can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::WrongPassphrase => {
+                "type the passphrase again; nobody can recover it, but another recipient's key also opens the backups"
+            }
+            Self::Malformed { .. } => {
+                "restore the object from a copy of the repository, or open the backups with another recipient's key"
+            }
+            Self::Cost => "somebody changed the object: restore it from a copy of the repository",
+            Self::NoRandomness(_) => "run on a machine whose random number generator works",
+        }
+    }
+}
+
 /// A keyring object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyring {
@@ -71,9 +85,7 @@ impl Keyring {
     pub fn create(id: &str, passphrase: &Passphrase) -> Result<(Keyring, SecretKey), KeyringError> {
         let (salt, key): ([u8; 16], SecretKey) = (random_bytes()?, SecretKey::generate()?);
         let sealing = sealing_key(passphrase, &salt, id, LOG_N)?;
-        let mut wrap = key.bytes().to_vec();
-        let tag = cipher(&sealing).seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut wrap);
-        wrap.extend_from_slice(tag.map_err(|_| KeyringError::Cost)?.as_ref());
+        let wrap = seal_once(&sealing, &[], key.bytes());
         let keyring = Keyring {
             format: 1,
             id: id.to_owned(),
@@ -82,7 +94,7 @@ impl Keyring {
             r: 8,
             p: 1,
             salt: to_base64(&salt),
-            kek_id: master_key_id(&key),
+            kek_id: key.master_key_id(),
             wrap: to_base64(&wrap),
         };
         Ok((keyring, key))
@@ -91,17 +103,15 @@ impl Keyring {
     /// Opens it; takes the time and memory (64 MiB) of one scrypt.
     pub fn open(&self, passphrase: &Passphrase) -> Result<SecretKey, KeyringError> {
         let malformed = |what: &str| KeyringError::Malformed { what: what.into() };
-        let salt = from_base64(&self.salt).ok_or_else(|| malformed("its salt is not base64"))?;
-        let mut wrap =
-            Zeroizing::new(from_base64(&self.wrap).ok_or_else(|| malformed("its wrap is not base64"))?);
+        let salt: [u8; 16] = from_base64(&self.salt)
+            .and_then(|salt| salt.try_into().ok())
+            .ok_or_else(|| malformed("its salt is not base64 of 16 bytes"))?;
+        let wrap = from_base64(&self.wrap).ok_or_else(|| malformed("its wrap is not base64"))?;
         let sealing = sealing_key(passphrase, &salt, &self.id, self.log_n)?;
-        let opened = cipher(&sealing).open_in_place(zero_nonce(), Aad::empty(), &mut wrap);
-        let bytes = opened.map_err(|_| KeyringError::WrongPassphrase)?;
-        let bytes: [u8; 32] = (&*bytes)
-            .try_into()
-            .map_err(|_| malformed("its key has another length"))?;
-        let key = SecretKey::new(bytes);
-        if master_key_id(&key) != self.kek_id {
+        let opened = open_once(&sealing, &[], &wrap).ok_or(KeyringError::WrongPassphrase)?;
+        let bytes = opened.as_slice().try_into();
+        let key = SecretKey::new(bytes.map_err(|_| malformed("its key has another length"))?);
+        if key.master_key_id() != self.kek_id {
             return Err(malformed("its key has another id"));
         }
         Ok(key)
@@ -134,10 +144,6 @@ impl Keyring {
     }
 }
 
-fn zero_nonce() -> Nonce {
-    Nonce::assume_unique_for_key([0; 12])
-}
-
 fn sealing_key(
     passphrase: &Passphrase,
     salt: &[u8],
@@ -161,22 +167,84 @@ fn sealing_key(
 mod tests {
     use super::*;
 
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(text.into())
+    }
+
     #[test]
     fn a_keyring_opens_with_its_passphrase_alone() {
-        let right = Passphrase::new("correct horse".into());
+        let right = passphrase("correct horse");
         let (keyring, key) = Keyring::create("abcdefghij", &right).unwrap();
         let read = Keyring::from_json(&keyring.to_json()).unwrap();
         assert_eq!(read.open(&right), Ok(key));
         assert_eq!(
-            read.open(&Passphrase::new("wrong".into())),
+            read.open(&passphrase("wrong")),
             Err(KeyringError::WrongPassphrase)
         );
+        let renamed = Keyring {
+            id: "abcdefghik".into(),
+            ..read
+        };
+        assert_eq!(renamed.open(&right), Err(KeyringError::WrongPassphrase));
     }
 
     #[test]
     fn a_planted_cost_is_refused_before_it_is_paid() {
-        let (keyring, _) = Keyring::create("abcdefghij", &Passphrase::new("x".into())).unwrap();
-        let planted = Keyring { log_n: 40, ..keyring };
-        assert_eq!(Keyring::from_json(&planted.to_json()), Err(KeyringError::Cost));
+        let (keyring, _) = Keyring::create("abcdefghij", &passphrase("x")).unwrap();
+        let planted = |log_n, r, p| Keyring {
+            log_n,
+            r,
+            p,
+            ..keyring.clone()
+        };
+        for costs in [
+            (13, 8, 1),
+            (21, 8, 1),
+            (40, 8, 1),
+            (16, 9, 1),
+            (16, 8, 2),
+            (16, 0, 0),
+        ] {
+            let planted = planted(costs.0, costs.1, costs.2);
+            assert_eq!(
+                Keyring::from_json(&planted.to_json()),
+                Err(KeyringError::Cost),
+                "{costs:?}"
+            );
+        }
+        assert!(Keyring::from_json(&planted(14, 8, 1).to_json()).is_ok());
+    }
+
+    #[test]
+    fn a_planted_field_is_malformed_and_never_a_panic() {
+        let right = passphrase("x");
+        let (keyring, _) = Keyring::create("abcdefghij", &right).unwrap();
+        let short = Keyring {
+            salt: to_base64(&[0; 15]),
+            ..keyring.clone()
+        };
+        let garbled = Keyring {
+            wrap: "%".into(),
+            ..keyring.clone()
+        };
+        let empty = Keyring {
+            wrap: String::new(),
+            log_n: 14,
+            ..keyring.clone()
+        };
+        let other = Keyring {
+            kek_id: "0".repeat(16),
+            ..keyring
+        };
+        assert!(matches!(short.open(&right), Err(KeyringError::Malformed { .. })));
+        assert!(matches!(
+            garbled.open(&right),
+            Err(KeyringError::Malformed { .. })
+        ));
+        assert_eq!(empty.open(&right), Err(KeyringError::WrongPassphrase));
+        assert!(matches!(other.open(&right), Err(KeyringError::Malformed { .. })));
+        for json in ["", "{}", "[]", "null", "{\"format\":2}"] {
+            assert!(Keyring::from_json(json.as_bytes()).is_err(), "{json}");
+        }
     }
 }

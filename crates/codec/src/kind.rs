@@ -134,10 +134,17 @@ mod tests {
 
     #[test]
     fn each_kind_is_sealed_by_the_class_of_the_format_document() {
-        let of = |class| Kind::ALL.into_iter().filter(move |kind| kind.key_class() == class);
+        let of = |class| {
+            Kind::ALL
+                .into_iter()
+                .filter(move |kind| kind.key_class() == class)
+        };
         let numbers = |class| of(class).map(Kind::number).collect::<Vec<u8>>();
         assert_eq!(numbers(KeyClass::Data), [1, 5, 6, 7, 8, 11]);
         assert_eq!(numbers(KeyClass::Index), [9]);
-        assert_eq!(numbers(KeyClass::Facts), [2, 3, 4, 10, 12, 13, 14, 15, 16, 17, 18]);
+        assert_eq!(
+            numbers(KeyClass::Facts),
+            [2, 3, 4, 10, 12, 13, 14, 15, 16, 17, 18]
+        );
     }
 }

@@ -11,20 +11,26 @@ mod frame;
 mod header;
 mod key;
 mod keyring;
+mod kind;
 mod master_key;
+mod once;
 mod open;
 mod random;
+mod seal_buffer;
+mod unseal_error;
 mod wrap;
 
+pub use age::{AgeError, age_recipient_of, check_age_recipient};
 pub use container::{SealError, seal, seal_proven, split_container, unseal};
 pub use digest::{Digest, Sha256, digest, digest_hex};
 pub use frame::{Compressor, Decompressor, FRAME_PLAINTEXT, FrameError};
-pub use header::{
-    CHUNK, Cause, HEADER_LENGTH, Header, Kind, UnsealError, container_length, plaintext_length,
-};
+pub use header::{CHUNK, HEADER_LENGTH, Header, container_length, plaintext_length};
 pub use key::{KeyClass, KeyId, KeySet, Salt, SecretKey};
 pub use keyring::{Keyring, KeyringError, Passphrase};
+pub use kind::Kind;
 pub use master_key::{MasterKeyError, parse_master_key, print_master_key};
 pub use open::Opener;
 pub use random::{NoRandomness, random_bytes, random_u64};
+pub use seal_buffer::SealBuffer;
+pub use unseal_error::{Cause, UnsealError};
 pub use wrap::{RecipientName, Wrap, WrapError};

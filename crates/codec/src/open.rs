@@ -38,7 +38,10 @@ impl Opener {
     pub fn of(kind: Kind, key: &SecretKey, name: &str, container: &[u8]) -> Result<Opener, UnsealError> {
         let header = Header::read(container, name)?;
         header.check(kind, key, name)?;
-        let (found, expected) = (container.len() as u64, container_length(header.plaintext_length()));
+        let (found, expected) = (
+            container.len() as u64,
+            container_length(header.plaintext_length()),
+        );
         let (object_key, commitment) = object_keys(key, &header, name);
         // The commitment first: a changed length is a changed header, not a truncation.
         if *header.commitment() != commitment {
@@ -100,7 +103,12 @@ impl Opener {
     }
 
     /// Opens one chunk into a place that is as long as its plaintext.
-    pub(crate) fn open_chunk(&self, number: u64, sealed: &[u8], opened: &mut [u8]) -> Result<(), UnsealError> {
+    pub(crate) fn open_chunk(
+        &self,
+        number: u64,
+        sealed: &[u8],
+        opened: &mut [u8],
+    ) -> Result<(), UnsealError> {
         let changed = || UnsealError::damaged(&self.name, format!("chunk {number} was changed"));
         let (body, tag) = sealed.split_at_checked(opened.len()).ok_or_else(changed)?;
         self.cipher

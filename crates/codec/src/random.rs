@@ -1,4 +1,6 @@
 //! The system's generator: for keys, salts and names.
+//!
+//! Promise: no key or salt is ever made of anything else. Not here: chance that tests must repeat; it is passed in.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 

@@ -146,7 +146,9 @@ mod tests {
         let address = buffer.bytes.as_ptr();
         (0..3).for_each(|_| buffer.append(&[7; CHUNK]));
         buffer.append(&[7; 5]);
-        let sealed = buffer.seal_proven(Kind::Pack, &SecretKey::new([1; 32]), "n", &Salt([2; 32])).unwrap();
+        let sealed = buffer
+            .seal_proven(Kind::Pack, &SecretKey::new([1; 32]), "n", &Salt([2; 32]))
+            .unwrap();
         assert_eq!(sealed.as_ptr(), address);
         assert_eq!(sealed.len(), sealed.capacity());
     }

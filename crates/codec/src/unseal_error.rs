@@ -34,7 +34,9 @@ pub enum UnsealError {
         version: u8,
     },
     /// Another suite, or another chunk size, than the one of suite 1.
-    #[error("content: {name} has suite {suite} with chunks of 2^{chunk_log} bytes; this program opens suite 1 with 2^16")]
+    #[error(
+        "content: {name} has suite {suite} with chunks of 2^{chunk_log} bytes; this program opens suite 1 with 2^16"
+    )]
     UnknownSuite {
         /// The logical name.
         name: String,
@@ -125,9 +127,17 @@ impl UnsealError {
     pub(crate) fn wrong_length(name: &str, found: u64, expected: u64) -> UnsealError {
         let name = name.to_owned();
         if found < expected {
-            return Self::Truncated { name, found, expected };
+            return Self::Truncated {
+                name,
+                found,
+                expected,
+            };
         }
-        Self::TooLong { name, found, expected }
+        Self::TooLong {
+            name,
+            found,
+            expected,
+        }
     }
 
     pub(crate) fn damaged(name: &str, what: impl Into<String>) -> UnsealError {

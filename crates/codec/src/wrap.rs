@@ -3,16 +3,18 @@
 //! Promise: the JSON of the format document, section 3; a wrap opens only for its recipient and its envelope, and
 //! the keys that come out have the ids that it states (KEY-3).
 
-use crate::age;
+use crate::age::{self, AgeError};
 use crate::base64_text::{from_base64, to_base64};
-use crate::container::cipher;
-use crate::digest::{hex, unhex};
+use crate::digest::unhex;
 use crate::key::{KeyClass, KeyId, KeySet, SecretKey, derive};
+use crate::once::{open_once, seal_once};
 use crate::random::{NoRandomness, random_bytes};
-use aws_lc_rs::aead::{Aad, Nonce};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write};
 use zeroize::Zeroizing;
+
+/// Random bytes before a symmetric wrap.
+const SALT: usize = 32;
 
 /// A wrap cannot be made, read or opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +37,33 @@ pub enum WrapError {
     /// The keys in it are not the ones that it states.
     #[error("the keys in it are not the ones that it states")]
     OtherKeys,
-    /// The recipient cannot be used.
-    #[error("{what}")]
-    Recipient {
-        /// Why.
-        what: String,
-    },
+    /// It would carry no key.
+    #[error("a wrap without keys is of no use")]
+    Empty,
+    /// The age recipient, identity or file cannot be used.
+    #[error(transparent)]
+    Age(#[from] AgeError),
     /// No randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+}
+
+impl WrapError {
+    /// What a person can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => {
+                "restore the wrap from a copy; another wrap of the same envelope serves as well"
+            }
+            Self::OtherRecipient { .. } | Self::Refused => {
+                "open it with the key of the recipient that it names"
+            }
+            Self::OtherKeys => "somebody planted or damaged this wrap: use another wrap of the envelope",
+            Self::Empty => "report this: the program makes at least one key for every envelope",
+            Self::Age(error) => error.advice(),
+            Self::NoRandomness(_) => "run on a machine whose random number generator works",
+        }
+    }
 }
 
 /// Who can open a wrap.
@@ -88,7 +108,7 @@ impl KeyIds {
     }
 }
 
-/// One wrap.
+/// One wrap; the order of its fields is the order in the JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrap {
     format: u32,
@@ -105,24 +125,10 @@ impl fmt::Debug for Wrap {
     }
 }
 
-/// The public id of a master key: `HKDF-SHA256(key, salt "", info "backstay/1/kek-id", 8)` in hex.
-pub(crate) fn master_key_id(key: &SecretKey) -> String {
-    let mut id = [0; 8];
-    derive(key.bytes(), &[], &[b"backstay/1/kek-id"], &mut id);
-    hex(&id)
-}
-
-impl SecretKey {
-    /// The id by which wraps name this key when it is a master key.
-    pub fn master_key_id(&self) -> String {
-        master_key_id(self)
-    }
-}
-
 impl Wrap {
     /// Wraps for a master key.
     pub fn raw(envelope: &str, master: &SecretKey, keys: &KeySet) -> Result<Wrap, WrapError> {
-        Self::symmetric(envelope, recipient("raw", &master_key_id(master)), master, keys)
+        Self::symmetric(envelope, recipient("raw", &master.master_key_id()), master, keys)
     }
 
     /// Wraps for a passphrase's key from the keyring.
@@ -132,29 +138,21 @@ impl Wrap {
 
     /// Wraps for an age X25519 recipient.
     pub fn age(envelope: &str, to: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
-        let sealed = age::encrypt(to, lines(keys).as_bytes())
-            .map_err(|e| WrapError::Recipient { what: e.to_string() })?;
-        Ok(Self::new(
-            envelope,
-            recipient("age", to),
-            keys,
-            to_base64(&sealed),
-        ))
+        let mut wrap = Self::new(envelope, recipient("age", to), keys)?;
+        wrap.wrap = to_base64(&age::encrypt(to, lines(keys).as_bytes())?);
+        Ok(wrap)
     }
 
     /// Writes the keys in clear.
     pub fn none(envelope: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
-        Ok(Self::new(
-            envelope,
-            recipient("none", "none"),
-            keys,
-            to_base64(lines(keys).as_bytes()),
-        ))
+        let mut wrap = Self::new(envelope, recipient("none", "none"), keys)?;
+        wrap.wrap = to_base64(lines(keys).as_bytes());
+        Ok(wrap)
     }
 
     /// Opens with a master key.
     pub fn open_raw(&self, envelope: &str, master: &SecretKey) -> Result<KeySet, WrapError> {
-        self.open_symmetric(envelope, recipient("raw", &master_key_id(master)), master)
+        self.open_symmetric(envelope, recipient("raw", &master.master_key_id()), master)
     }
 
     /// Opens with a passphrase's key from the keyring.
@@ -162,15 +160,15 @@ impl Wrap {
         self.open_symmetric(envelope, recipient("passphrase", id), key)
     }
 
-    /// Opens with an age identity (`AGE-SECRET-KEY-1…`).
+    /// Opens with an age identity (`AGE-SECRET-KEY-1…`) or an identity file's text. The age file in the wrap decides
+    /// whether it opens: it may be for more recipients than the one that the wrap names.
     pub fn open_age(&self, envelope: &str, identity: &str) -> Result<KeySet, WrapError> {
-        if self.recipient.kind != "age" || self.envelope != envelope {
-            return Err(WrapError::OtherRecipient {
-                found: self.recipient.to_string(),
-            });
+        self.check_recipient(envelope, &recipient("age", &self.recipient.id))?;
+        match age::decrypt(identity, &self.sealed()?) {
+            Ok(opened) => self.keys_in(&opened),
+            Err(error @ (AgeError::Identity | AgeError::OtherKind { .. })) => Err(error.into()),
+            Err(_) => Err(WrapError::Refused),
         }
-        let opened = age::decrypt(identity, &self.sealed()?).map_err(|_| WrapError::Refused)?;
-        self.keys_in(&opened)
     }
 
     /// Reads a wrap that is not encrypted.
@@ -204,14 +202,18 @@ impl Wrap {
         Ok(wrap)
     }
 
-    fn new(envelope: &str, recipient: RecipientName, keys: &KeySet, wrap: String) -> Wrap {
-        Wrap {
+    /// A wrap that is still without its content.
+    fn new(envelope: &str, recipient: RecipientName, keys: &KeySet) -> Result<Wrap, WrapError> {
+        if keys.is_empty() {
+            return Err(WrapError::Empty);
+        }
+        Ok(Wrap {
             format: 1,
             envelope: envelope.to_owned(),
             recipient,
             key_ids: KeyIds::of(keys),
-            wrap,
-        }
+            wrap: String::new(),
+        })
     }
 
     fn symmetric(
@@ -220,13 +222,10 @@ impl Wrap {
         kek: &SecretKey,
         keys: &KeySet,
     ) -> Result<Wrap, WrapError> {
-        let salt: [u8; 32] = random_bytes()?;
-        let mut wrap = Self::new(envelope, recipient, keys, String::new());
-        let mut sealed = lines(keys).as_bytes().to_vec();
-        let aad = Aad::from(wrap.key_ids.json());
-        let tag =
-            cipher(&wrap.wrapping_key(kek, &salt)).seal_in_place_separate_tag(zero_nonce(), aad, &mut sealed);
-        sealed.extend_from_slice(tag.map_err(|_| WrapError::Refused)?.as_ref());
+        let salt: [u8; SALT] = random_bytes()?;
+        let mut wrap = Self::new(envelope, recipient, keys)?;
+        let key = wrap.wrapping_key(kek, &salt);
+        let sealed = seal_once(&key, wrap.key_ids.json().as_bytes(), lines(keys).as_bytes());
         wrap.wrap = to_base64(&[&salt[..], &sealed].concat());
         Ok(wrap)
     }
@@ -239,14 +238,10 @@ impl Wrap {
     ) -> Result<KeySet, WrapError> {
         self.check_recipient(envelope, &by)?;
         let sealed = self.sealed()?;
-        let (salt, body) = sealed.split_at_checked(32).ok_or(WrapError::Refused)?;
-        let mut body = Zeroizing::new(body.to_vec());
-        let aad = Aad::from(self.key_ids.json());
+        let (salt, body) = sealed.split_at_checked(SALT).ok_or(WrapError::Refused)?;
         let key = self.wrapping_key(kek, salt);
-        let opened = cipher(&key)
-            .open_in_place(zero_nonce(), aad, &mut body)
-            .map_err(|_| WrapError::Refused)?;
-        self.keys_in(opened)
+        let opened = open_once(&key, self.key_ids.json().as_bytes(), body);
+        self.keys_in(&opened.ok_or(WrapError::Refused)?)
     }
 
     fn check_recipient(&self, envelope: &str, by: &RecipientName) -> Result<(), WrapError> {
@@ -295,20 +290,20 @@ fn recipient(kind: &str, id: &str) -> RecipientName {
     }
 }
 
-/// The key is unique to the wrap, so the nonce may be constant.
-fn zero_nonce() -> Nonce {
-    Nonce::assume_unique_for_key([0; 12])
-}
-
 /// `data <64 hex>` and so on, a line each.
 fn lines(keys: &KeySet) -> Zeroizing<String> {
-    let held = KeyClass::ALL
-        .into_iter()
-        .filter_map(|class| keys.get(class).map(|key| (class, key)));
-    Zeroizing::new(
-        held.map(|(class, key)| format!("{} {}\n", class.name(), hex(key.bytes())))
-            .collect(),
-    )
+    // Room for three lines from the start: a text that grows leaves copies of its secrets behind.
+    let mut text = Zeroizing::new(String::with_capacity(3 * 72));
+    for class in KeyClass::ALL {
+        let Some(key) = keys.get(class) else { continue };
+        text.push_str(class.name());
+        text.push(' ');
+        for byte in key.bytes() {
+            write!(text, "{byte:02x}").expect("a String takes what is written to it");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 fn parse_lines(text: &[u8]) -> Option<KeySet> {
@@ -326,74 +321,4 @@ fn parse_lines(text: &[u8]) -> Option<KeySet> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys() -> KeySet {
-        KeySet::generate(&KeyClass::ALL).unwrap()
-    }
-
-    #[test]
-    fn a_wrap_opens_for_its_master_key_and_its_envelope_alone() {
-        let (master, other, keys) = (SecretKey::new([1; 32]), SecretKey::new([2; 32]), keys());
-        let wrap = Wrap::from_json(&Wrap::raw("postgres/a/g", &master, &keys).unwrap().to_json()).unwrap();
-        assert_eq!(wrap.open_raw("postgres/a/g", &master), Ok(keys));
-        assert!(matches!(
-            wrap.open_raw("postgres/a/g", &other),
-            Err(WrapError::OtherRecipient { .. })
-        ));
-        assert!(matches!(
-            wrap.open_raw("postgres/b/g", &master),
-            Err(WrapError::OtherRecipient { .. })
-        ));
-    }
-
-    #[test]
-    fn a_wrap_does_not_print_the_keys_that_lie_open_in_it() {
-        let wrap = Wrap::none("facts/2026-11", &keys()).unwrap();
-        assert_eq!(format!("{wrap:?}"), "Wrap of facts/2026-11 for none none");
-    }
-
-    #[test]
-    fn every_changed_byte_of_a_wrap_is_refused() {
-        let (master, keys) = (SecretKey::new([1; 32]), keys());
-        let wrap = Wrap::raw("e", &master, &keys).unwrap();
-        let sealed = wrap.sealed().unwrap();
-        for place in 0..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[place] ^= 1;
-            let planted = Wrap {
-                wrap: to_base64(&changed),
-                ..wrap.clone()
-            };
-            assert_eq!(
-                planted.open_raw("e", &master),
-                Err(WrapError::Refused),
-                "byte {place}"
-            );
-        }
-    }
-
-    #[test]
-    fn planted_key_ids_are_refused() {
-        let (master, keys) = (SecretKey::new([1; 32]), keys());
-        let wrap = Wrap::raw("e", &master, &keys).unwrap();
-        let planted = Wrap {
-            key_ids: KeyIds {
-                index: None,
-                ..wrap.key_ids.clone()
-            },
-            ..wrap
-        };
-        assert_eq!(planted.open_raw("e", &master), Err(WrapError::Refused));
-        let clear = Wrap::none("e", &keys).unwrap();
-        let planted = Wrap {
-            key_ids: KeyIds {
-                index: None,
-                ..clear.key_ids.clone()
-            },
-            ..clear
-        };
-        assert_eq!(planted.open_none("e"), Err(WrapError::OtherKeys));
-    }
-}
+mod tests;

@@ -116,7 +116,8 @@ def age_wrap(stored):
 
 def vectors(stored):
     kek, keyring_id = hashlib.sha256(b"kek").digest(), "abcdefgh23"
-    master_line = f"BACKSTAY-KEY-1:{base64_text(MASTER_KEY)}:{hashlib.sha256(MASTER_KEY).hexdigest()[:8]}"
+    master_url = base64.urlsafe_b64encode(MASTER_KEY).decode().rstrip("=")
+    master_line = f"BACKSTAY-KEY-1:{master_url}:{hashlib.sha256(MASTER_KEY).hexdigest()[:8]}"
     opens = [("raw", symmetric_wrap("raw", master_key_id(MASTER_KEY), MASTER_KEY, KEYS))]
     opens += [("raw", symmetric_wrap("raw", master_key_id(MASTER_KEY), MASTER_KEY, ["facts"]))]
     opens += [("passphrase", symmetric_wrap("passphrase", keyring_id, kek, KEYS))]
