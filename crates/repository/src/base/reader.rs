@@ -6,12 +6,15 @@
 
 use super::head::Head;
 use super::table_writer::{required, sealing};
-use super::tables::{Extent, FileRow, FrameRow, PackRow, RootTable, TableKind, TableRow, lines, records};
+use super::tables::{
+    Extent, FileRow, FrameRow, PackRow, RootTable, TABLE_BYTES_MAX, TableKind, TableRow, lines, records,
+};
 use crate::layout::{BackupPlace, EnvelopePlace, heads_prefix};
 use crate::objects::on_worker;
 use crate::{Repository, RepositoryError};
 use backstay_codec::{
-    Decompressor, FRAME_PLAINTEXT, KeySet, Kind, Opener, SecretKey, Sha256, digest, plaintext_length, unseal,
+    Decompressor, FRAME_PLAINTEXT, FrameError, KeySet, Kind, Opener, SecretKey, Sha256, digest,
+    plaintext_length, unseal,
 };
 use backstay_store::{Prefix, list_all};
 use backstay_terms::{EngineKind, EntryKind, RetentionClass, SourceName};
@@ -137,6 +140,9 @@ impl BaseReader {
     pub async fn read_range(&self, file: &FileRow, range: Range<u64>) -> Result<Vec<u8>, RepositoryError> {
         let range = range.start..range.end.min(file.size);
         let mut bytes = Vec::new();
+        if range.is_empty() {
+            return Ok(bytes);
+        }
         for extent in self.extents_of(file) {
             let ends = extent.offset + u64::from(extent.length);
             if ends <= range.start || extent.offset >= range.end {
@@ -335,9 +341,10 @@ async fn read_tables(
 ) -> Result<Tables, RepositoryError> {
     let root_place = place.table(&head.root.name)?;
     let envelope = envelope_of(place);
-    let json = repository
+    let compressed = repository
         .get_recorded(&root_place, Kind::RootTable, &envelope, &head.root.sha256)
         .await?;
+    let json = decompress_root(&compressed).map_err(|e| RepositoryError::malformed(&root_place.key, e))?;
     let root: RootTable =
         serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&root_place.key, e))?;
     if root.format != 1 {
@@ -373,6 +380,17 @@ async fn read_tables(
     Ok(tables)
 }
 
+/// The head records no plain length for the root table: its frame states it, and a table's bound holds.
+fn decompress_root(compressed: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let mut decompressor = Decompressor::new()?;
+    match decompressor.decompress(compressed, 0) {
+        Err(FrameError::Length { found, .. }) if found <= TABLE_BYTES_MAX as u64 => {
+            decompressor.decompress(compressed, found as usize)
+        }
+        answer => answer,
+    }
+}
+
 async fn read_table(
     repository: &Repository,
     place: &BackupPlace,
@@ -389,7 +407,7 @@ async fn read_table(
         .await?;
     let plain = usize::try_from(row.plain)
         .ok()
-        .filter(|plain| *plain <= 2 * super::tables::TABLE_BYTES_MAX);
+        .filter(|plain| *plain <= 2 * TABLE_BYTES_MAX);
     let plain =
         plain.ok_or_else(|| RepositoryError::malformed(&at.key, "it claims to be longer than tables are"))?;
     let mut decompressor = Decompressor::new().map_err(RepositoryError::encoding)?;

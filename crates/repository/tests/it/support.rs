@@ -1,0 +1,265 @@
+//! What several tests need: a world with a clock and a store, content from a seed, a backup from a list of files.
+//!
+//! Promise: the same seed gives the same bytes; every process of a world draws other names.
+//! Not here: assertions on what is stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use backstay_clock::{Chance, Clock, SeededChance, SimClock};
+use backstay_codec::SecretKey;
+use backstay_repository::layout::BackupPlace;
+use backstay_repository::{
+    BackupOrder, BackupSummary, BaseReader, BaseWriter, FileRow, Head, HeadVerdict, Recipient, Repository,
+    RepositoryError,
+};
+use backstay_store::{Key, MemoryStore, Store};
+use backstay_terms::{EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, RetentionClass, SourceName};
+use bytes::Bytes;
+
+/// A store, the time, and processes that open it.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub clock: SimClock,
+    pub memory: MemoryStore,
+    processes: Arc<AtomicU64>,
+}
+
+impl World {
+    pub fn new() -> World {
+        let clock = SimClock::new();
+        World {
+            memory: MemoryStore::new(Arc::new(clock.clone())),
+            processes: Arc::new(AtomicU64::new(1)),
+            clock,
+        }
+    }
+
+    /// The store of this world.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.memory.clone())
+    }
+
+    /// The clock of this world.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.clock.clone())
+    }
+
+    /// Chance of a new process.
+    pub fn chance(&self) -> Arc<dyn Chance> {
+        let process = self.processes.fetch_add(1, Ordering::Relaxed);
+        Arc::new(SeededChance::new(process << 32))
+    }
+
+    /// Makes the repository with one master key.
+    pub async fn init(&self) -> Repository {
+        self.init_with(&[raw_key(7)]).await.unwrap()
+    }
+
+    pub async fn init_with(&self, recipients: &[Recipient]) -> Result<Repository, RepositoryError> {
+        Repository::init(self.store(), self.clock(), self.chance(), recipients).await
+    }
+
+    /// Opens it in a new process that knows no key yet.
+    pub async fn open(&self) -> Repository {
+        self.open_with(&[raw_key(7)]).await.unwrap()
+    }
+
+    pub async fn open_with(&self, recipients: &[Recipient]) -> Result<Repository, RepositoryError> {
+        self.open_over(self.store(), recipients).await
+    }
+
+    pub async fn open_over(
+        &self,
+        store: Arc<dyn Store>,
+        recipients: &[Recipient],
+    ) -> Result<Repository, RepositoryError> {
+        Repository::open(store, self.clock(), self.chance(), recipients).await
+    }
+
+    /// The names of all objects that begin with `prefix`.
+    pub fn names(&self, prefix: &str) -> Vec<Key> {
+        let image = self.memory.snapshot();
+        let names = image.objects().map(|(key, _)| key.clone());
+        names.filter(|key| key.as_str().starts_with(prefix)).collect()
+    }
+
+    /// The one object whose name holds `part`.
+    pub fn only(&self, part: &str) -> Key {
+        let names: Vec<Key> = self
+            .names("")
+            .into_iter()
+            .filter(|key| key.as_str().contains(part))
+            .collect();
+        assert_eq!(names.len(), 1, "{part}: {names:?}");
+        names[0].clone()
+    }
+
+    pub fn body(&self, key: &Key) -> Bytes {
+        self.memory.snapshot().get(key).unwrap().clone()
+    }
+}
+
+/// The master key whose bytes are all `byte`.
+pub fn raw_key(byte: u8) -> Recipient {
+    Recipient::Raw(SecretKey::new([byte; 32]))
+}
+
+pub fn source() -> SourceName {
+    "orders".parse().unwrap()
+}
+
+/// Bytes that no compressor shortens.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let chance = SeededChance::new(seed);
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&chance.next_u64().to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Bytes that shrink much, but no two stretches of which are equal.
+pub fn prose(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 64);
+    let mut line = seed;
+    while bytes.len() < length {
+        bytes.extend_from_slice(format!("row {line:>20} of the table of orders\n").as_bytes());
+        line = line.wrapping_add(1);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// An entry with its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub header: EntryHeader,
+    pub content: Vec<u8>,
+}
+
+pub fn file(path: impl Into<Vec<u8>>, content: Vec<u8>) -> Entry {
+    entry(EntryRole::Data, path, EntryKind::File, content)
+}
+
+pub fn entry(role: EntryRole, path: impl Into<Vec<u8>>, kind: EntryKind, content: Vec<u8>) -> Entry {
+    let header = EntryHeader {
+        role,
+        path: EntryPath::new(path).unwrap(),
+        kind,
+        size: content.len() as u64,
+        mode: 0o600,
+        modified: 1_767_000_000,
+    };
+    Entry { header, content }
+}
+
+/// The server's own manifest, as an entry.
+pub fn manifest(content: Vec<u8>) -> Entry {
+    entry(
+        EntryRole::ServerManifest,
+        "backup_manifest",
+        EntryKind::File,
+        content,
+    )
+}
+
+pub fn order() -> BackupOrder {
+    BackupOrder {
+        engine: EngineKind::Postgres,
+        source: source(),
+        class: RetentionClass::Days35,
+    }
+}
+
+pub fn summary(verdict: HeadVerdict) -> BackupSummary {
+    let damage = match verdict {
+        HeadVerdict::Good => vec![],
+        HeadVerdict::Damaged => vec!["base/5/1259 has a wrong checksum in block 3".to_owned()],
+    };
+    BackupSummary {
+        verdict,
+        damage,
+        version: "15.10".into(),
+        log: None,
+        engine: serde_json::json!({"checkpoint": "0/2000060"}),
+        notices: vec!["all required WAL segments have been archived".into()],
+    }
+}
+
+/// Writes a good backup, one entry after the other.
+pub async fn back_up(repository: &Repository, entries: &[Entry]) -> Result<Head, RepositoryError> {
+    let mut writer = BaseWriter::begin(repository, order()).await?;
+    write_entries(&mut writer, entries).await?;
+    writer.commit(summary(HeadVerdict::Good)).await
+}
+
+/// Writes entries one after the other.
+pub async fn write_entries(writer: &mut BaseWriter, entries: &[Entry]) -> Result<(), RepositoryError> {
+    for (number, entry) in entries.iter().enumerate() {
+        let number = number as u32;
+        writer.open_entry(number, entry.header.clone()).await?;
+        if entry.header.kind == EntryKind::File {
+            writer.append(number, 0, &entry.content).await?;
+            writer.close_entry(number).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What identifies an entry, and its content.
+pub type Contents = BTreeMap<(EntryRole, EntryPath), (EntryHeader, Vec<u8>)>;
+
+pub fn contents_of(entries: &[Entry]) -> Contents {
+    let kept = entries
+        .iter()
+        .filter(|e| e.header.role != EntryRole::ServerManifest);
+    kept.map(|e| {
+        (
+            (e.header.role, e.header.path.clone()),
+            (e.header.clone(), e.content.clone()),
+        )
+    })
+    .collect()
+}
+
+/// Every file of a backup, whole, through one cursor a part.
+pub async fn read_whole(reader: &BaseReader, parts: usize) -> Result<Contents, RepositoryError> {
+    let mut contents = Contents::new();
+    for part in reader.partition(parts) {
+        let mut cursor = reader.cursor();
+        for row in part {
+            let mut content = Vec::new();
+            cursor
+                .read_file(&row, |piece| {
+                    content.extend_from_slice(piece);
+                    Ok(())
+                })
+                .await?;
+            let before = contents.insert((row.role, row.path.clone()), (row.header(), content));
+            assert!(before.is_none(), "{} is in two parts", row.path);
+        }
+    }
+    Ok(contents)
+}
+
+pub async fn open_backup(repository: &Repository, head: &Head) -> Result<BaseReader, RepositoryError> {
+    BaseReader::open(repository, &head.place()).await
+}
+
+pub fn row<'a>(reader: &'a BaseReader, path: &str) -> &'a FileRow {
+    let found = |row: &&FileRow| row.path.as_text() == Some(path);
+    reader.files().iter().find(found).unwrap()
+}
+
+/// Where a head's backup lies, by the names of the format document alone.
+pub fn name_of(place: &BackupPlace, role: &str, rest: &str) -> Key {
+    let (generation, backup) = (&place.generation, &place.backup);
+    Key::new(format!(
+        "postgres-backups/{role}/{}/{}/{generation}/{backup}{rest}",
+        place.class, place.source
+    ))
+    .unwrap()
+}
