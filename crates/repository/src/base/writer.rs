@@ -303,19 +303,21 @@ async fn check_listing(
     expected.insert(place.table(&root.name)?.key, root.size);
     let mut listed = listing(repository, &place.packs_prefix()?).await?;
     listed.extend(listing(repository, &place.tables_prefix()?).await?);
-    let wrong = expected
-        .iter()
-        .find(|(key, size)| listed.get(*key) != Some(*size));
-    match wrong {
+    let size_of = |sizes: &BTreeMap<Key, u64>, key: &Key| match sizes.get(key) {
+        Some(size) => format!("{size} bytes"),
+        None => "nothing".to_owned(),
+    };
+    let wrong = expected.keys().chain(listed.keys());
+    match wrong
+        .into_iter()
+        .find(|key| listed.get(*key) != expected.get(*key))
+    {
         None => Ok(()),
-        Some((key, size)) => {
-            let found = listed
-                .get(key)
-                .map_or("nothing".to_owned(), |found| format!("{found} bytes"));
-            let what = format!("the store lists {found} instead of the {size} bytes written");
+        Some(key) => {
+            let (found, written) = (size_of(&listed, key), size_of(&expected, key));
             Err(RepositoryError::Differs {
                 object: key.to_string(),
-                what,
+                what: format!("the store lists {found} where {written} was written"),
             })
         }
     }
