@@ -10,5 +10,5 @@ mod window;
 
 pub use catalog::Catalog;
 pub use chain::{Chain, Link, Taken};
-pub use restore::{Request, RestorePlan, SegmentPlan, plan};
+pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
 pub use window::{Window, WindowRange, window};

@@ -120,9 +120,14 @@ impl StreamJob {
         let delay = REATTACH.delay(failures - 1, self.chance.as_ref());
         tokio::select! {
             () = self.repository.clock().sleep(delay) => Wish::Run,
-            _ = wish.wait_for(|wish| *wish == Wish::Stop) => Wish::Stop,
+            () = stop_wished(wish) => Wish::Stop,
         }
     }
+}
+
+/// Returns when the stream is asked to stop, or when nobody is left who could ask.
+pub(crate) async fn stop_wished(wish: &mut watch::Receiver<Wish>) {
+    let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
 }
 
 /// Settles every lineage of a source.

@@ -48,7 +48,7 @@ impl Resolver<'_> {
 
     fn consistent(&self) -> Resolved {
         Resolved {
-            stop: RecoveryStop::Consistent,
+            stop: consistent_stop(self.log),
             needs: self.log.stop,
             time: None,
         }
@@ -216,6 +216,13 @@ impl Resolver<'_> {
         }
         Ok(scanner.found())
     }
+}
+
+/// Where a base alone is consistent. PostgreSQL 15 ends `recovery_target = 'immediate'` with FATAL when the log is cut
+/// exactly at the stop, so the record that ended the base is named instead.
+pub(crate) fn consistent_stop(log: &HeadLog) -> RecoveryStop {
+    log.end_point
+        .map_or(RecoveryStop::Consistent, |point| RecoveryStop::After(point.start))
 }
 
 /// Why a target is beyond a base's stretch, and the nearest points.

@@ -4,7 +4,7 @@
 //! point that can be reached. The target is always an explicit record start on an explicit timeline.
 
 use super::catalog::Catalog;
-use super::resolve::{Resolved, Resolver, refuse};
+use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use crate::EngineError;
 use backstay_repository::{Head, HeadLog};
 use backstay_source::{LogFormat, RecoveryStop};
@@ -153,7 +153,7 @@ fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) ->
         head: head.clone(),
         log: log.clone(),
         timeline: log.timeline,
-        stop: RecoveryStop::Consistent,
+        stop: consistent_stop(log),
         time: None,
         segments: Vec::new(),
         timeline_highest: timeline_highest(catalog, log.system),
@@ -170,7 +170,7 @@ fn make(
     resolved: Resolved,
 ) -> RestorePlan {
     let Resolved { stop, needs, time } = resolved;
-    let timeline = if stop == RecoveryStop::Consistent {
+    let timeline = if stop == consistent_stop(log) {
         log.timeline
     } else {
         timeline

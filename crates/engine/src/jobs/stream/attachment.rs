@@ -5,7 +5,7 @@
 
 use super::attach::{Attaching, Overlap, find, record};
 use super::cadence::{Due, Moments};
-use super::{Left, StreamJob, Wish};
+use super::{Left, StreamJob, Wish, stop_wished};
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
@@ -98,7 +98,7 @@ impl<'a> Attachment<'a> {
             });
             tokio::select! {
                 biased;
-                _ = wish.wait_for(|wish| *wish == Wish::Stop) => return self.leave(Left::Stopped).await,
+                () = stop_wished(wish) => return self.leave(Left::Stopped).await,
                 Some(stored) = self.uploads.join_next() => self.complete(stored).await?,
                 () = clock.sleep(wait), if due.is_some() => self.store_due(due.map(|(_, due)| due))?,
                 step = next_step(self.reader.as_mut(), room) => {
