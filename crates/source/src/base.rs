@@ -58,7 +58,7 @@ pub enum BaseStep {
         /// The bytes.
         bytes: Bytes,
     },
-    /// The entry is complete.
+    /// The entry is complete; comes for directories and links too.
     EntryEnd {
         /// The entry.
         number: u32,

@@ -105,16 +105,10 @@ impl BaseWriter {
         &self.place
     }
 
-    /// Begins an entry. Directories and links are complete at once and take no bytes.
+    /// Begins an entry. Directories and links take no bytes, but are closed like files.
     pub async fn open_entry(&mut self, number: u32, header: EntryHeader) -> Result<(), RepositoryError> {
         if header.role != EntryRole::ServerManifest {
             self.totals.files += 1;
-        }
-        if header.kind != EntryKind::File {
-            return self
-                .tables
-                .line(TableKind::FileTable, &FileRow::new(number, header, None))
-                .await;
         }
         let entry = OpenEntry {
             header,
@@ -139,6 +133,12 @@ impl BaseWriter {
                 entry.received
             );
             return Err(out_of_order(what));
+        }
+        if entry.header.kind != EntryKind::File {
+            return Err(out_of_order(format!(
+                "{} is no file and takes no bytes",
+                entry.header.path
+            )));
         }
         entry.received += bytes.len() as u64;
         if entry.header.role == EntryRole::ServerManifest {
@@ -171,7 +171,8 @@ impl BaseWriter {
                 "{path} was announced with {size} bytes and had {received}"
             )));
         }
-        let row = FileRow::new(number, entry.header, Some(entry.digest.finish()));
+        let digest = (entry.header.kind == EntryKind::File).then(|| entry.digest.finish());
+        let row = FileRow::new(number, entry.header, digest);
         self.tables.line(TableKind::FileTable, &row).await
     }
 

@@ -54,6 +54,19 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["backstay-terms", "backstay-clock", "backstay-engine"],
     ),
     ("backstay-house", &[]),
+    (
+        "backstay-scenarios",
+        &[
+            "backstay-terms",
+            "backstay-clock",
+            "backstay-codec",
+            "backstay-store",
+            "backstay-source",
+            "backstay-postgres",
+            "backstay-repository",
+            "backstay-engine",
+        ],
+    ),
 ];
 
 /// Imports between crates of the workspace that are not in the table.

@@ -1,0 +1,4 @@
+//! Scenarios against a real PostgreSQL 15.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod first_loop;
