@@ -174,12 +174,11 @@ fn public_of(secret: &[u8; 32]) -> Option<[u8; 32]> {
     key.compute_public_key().ok()?.as_ref().try_into().ok()
 }
 
-/// The shared secret; none for a low-order point, whose result would be all zeros.
+/// The shared secret; none for a low-order point, whose secret anybody can compute: aws-lc refuses zeros.
 fn agreed(secret: &[u8; 32], public: &[u8; 32]) -> Option<Secret> {
     let key = PrivateKey::from_private_key(&X25519, secret).ok()?;
     let copy = |shared: &[u8]| shared.try_into().map(Zeroizing::new).map_err(|_| ());
-    let shared: Secret = agree(&key, UnparsedPublicKey::new(&X25519, public), (), copy).ok()?;
-    (*shared != [0; 32]).then_some(shared)
+    agree(&key, UnparsedPublicKey::new(&X25519, public), (), copy).ok()
 }
 
 fn stanza_key(shared: &[u8; 32], share: &[u8; 32], recipient: &[u8; 32]) -> Secret {

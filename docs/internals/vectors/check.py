@@ -3,16 +3,10 @@
 
 Promise: everything is computed here from docs/internals/repository-format.md, sections 2 and 3, with Debian's
 python3-cryptography; `--write` writes the file, without it the file must be what would be written. The age file alone
-is made by Debian's `age` and random: it is kept as long as it opens.
+is random: Debian's `age` makes it for `--write` and opens it for the check.
 Not here: packs, tables, ranges (scripts/restore.py). The keys in here open nothing but this file.
 """
-import base64
-import hashlib
-import json
-import pathlib
-import subprocess
-import sys
-import tempfile
+import base64, hashlib, json, pathlib, subprocess, sys, tempfile
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -21,36 +15,20 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 FILE = pathlib.Path(__file__).with_name("container-1.json")
 CHUNK, ZERO_NONCE = 65536, bytes(12)
 KEYS = {"data": bytes(range(32)), "index": bytes([0xA5] * 32), "facts": hashlib.sha256(b"facts").digest()}
-MASTER_KEY = hashlib.sha256(b"master key").digest()
-SALT = hashlib.sha256(b"salt").digest()
+MASTER_KEY, KEK, SALT = (hashlib.sha256(text).digest() for text in (b"master key", b"kek", b"salt"))
 ENVELOPE = "postgres/shop/20261123T020011Z-full-k3q7mz2abc"
 BACKUP = ENVELOPE + "/20261123T020011Z-full-k3q7mz2abc/"
-PASSPHRASE = "correct horse battery stäple"
+KEYRING_ID, PASSPHRASE = "abcdefgh23", "correct horse battery stäple"
 AGE_RECIPIENT = "age1wa6uyzfzk6wptfr8t3yhhjkp276envcpswkdkg42lvzhhsq4vqqql6sf9x"
 AGE_IDENTITY = "AGE-SECRET-KEY-1JSJY2X00K7FNXPN5SJWWCCQPUEXL6EHQ3Y9F2909SG5PFCU6JARS0XX2Q8"
 # kind, class of key, logical name, length of the plaintext
 CONTAINERS = [(2, "facts", BACKUP + "head", 0), (8, "data", BACKUP + "t0005", 1), (9, "index", BACKUP + "x0000", 42)]
-CONTAINERS += [(1, "data", f"{BACKUP}p{n:05}", size) for n, size in enumerate((65535, 65536, 65537, 131073))]
-
-
-def hkdf(key, salt, info, length):
-    return HKDF(SHA256(), length, salt, info).derive(key)
-
-
-def base64_text(data):
-    return base64.b64encode(data).decode()
-
-
-def compact(document):
-    return json.dumps(document, separators=(",", ":"))
-
-
-def key_id(key):
-    return hkdf(key, b"", b"backstay/1/key-id", 16)
-
-
-def master_key_id(key):
-    return hkdf(key, b"", b"backstay/1/kek-id", 8).hex()
+CONTAINERS += [(1, "data", f"{BACKUP}p{n:05}", size) for n, size in enumerate((65535, 65536, 65537, 131072, 131073))]
+hkdf = lambda key, salt, info, length: HKDF(SHA256(), length, salt, info).derive(key)
+base64_text = lambda data: base64.b64encode(data).decode()
+compact = lambda document: json.dumps(document, separators=(",", ":"))
+key_id = lambda key: hkdf(key, b"", b"backstay/1/key-id", 16)
+master_key_id = lambda key: hkdf(key, b"", b"backstay/1/kek-id", 8).hex()
 
 
 def seal(kind, key, name, salt, plain):
@@ -67,68 +45,62 @@ def seal(kind, key, name, salt, plain):
 
 
 def container(kind, key_class, name, length):
-    sealed = seal(kind, KEYS[key_class], name, SALT, bytes(n * 31 % 251 for n in range(length)))
-    facts = {"kind": kind, "key": key_class, "name": name, "salt": SALT.hex(), "plaintext_length": length}
+    salt = hashlib.sha256(name.encode()).digest()
+    sealed = seal(kind, KEYS[key_class], name, salt, bytes(n * 31 % 251 for n in range(length)))
+    facts = {"kind": kind, "key": key_class, "name": name, "salt": salt.hex(), "plaintext_length": length}
     facts |= {"sealed_length": len(sealed), "sealed_sha256": hashlib.sha256(sealed).hexdigest()}
     return facts | ({"sealed": sealed.hex()} if len(sealed) < 1024 else {})
 
 
-def lines(classes):
-    return "".join(f"{name} {KEYS[name].hex()}\n" for name in classes).encode()
-
-
-def wrap(recipient_kind, recipient_id, classes, sealed):
+def wrap(recipient_kind, recipient_id, classes, seal_lines):
     key_ids = {name: key_id(KEYS[name]).hex() for name in classes}
-    sealed = sealed(compact(key_ids).encode()) if callable(sealed) else sealed
+    lines = "".join(f"{name} {KEYS[name].hex()}\n" for name in classes).encode()
     fields = {"format": 1, "envelope": ENVELOPE, "recipient": {"kind": recipient_kind, "id": recipient_id}}
-    return compact(fields | {"key_ids": key_ids, "wrap": base64_text(sealed)})
+    return compact(fields | {"key_ids": key_ids, "wrap": base64_text(seal_lines(lines, compact(key_ids).encode()))})
 
 
 def symmetric_wrap(recipient_kind, recipient_id, kek, classes):
     info = b"\0".join(text.encode() for text in ("backstay/1/wrap", ENVELOPE, recipient_kind, recipient_id))
     cipher = AESGCM(hkdf(kek, SALT, info, 32))
-    return wrap(recipient_kind, recipient_id, classes,
-                lambda key_ids_json: SALT + cipher.encrypt(ZERO_NONCE, lines(classes), key_ids_json))
+    seal_lines = lambda lines, key_ids: SALT + cipher.encrypt(ZERO_NONCE, lines, key_ids)
+    return wrap(recipient_kind, recipient_id, classes, seal_lines)
 
 
-def keyring(keyring_id, kek):
+def keyring():
     salt = SALT[:16]
     stretched = hashlib.scrypt(PASSPHRASE.encode(), salt=salt, n=1 << 16, r=8, p=1, maxmem=1 << 27, dklen=32)
-    sealing = hkdf(stretched, salt, b"backstay/1/keyring\0" + keyring_id.encode(), 32)
-    sealed = base64_text(AESGCM(sealing).encrypt(ZERO_NONCE, kek, None))
-    fields = {"format": 1, "id": keyring_id, "kdf": "scrypt", "log_n": 16, "r": 8, "p": 1}
-    return compact(fields | {"salt": base64_text(salt), "kek_id": master_key_id(kek), "wrap": sealed})
+    sealing = hkdf(stretched, salt, b"backstay/1/keyring\0" + KEYRING_ID.encode(), 32)
+    sealed = base64_text(AESGCM(sealing).encrypt(ZERO_NONCE, KEK, None))
+    fields = {"format": 1, "id": KEYRING_ID, "kdf": "scrypt", "log_n": 16, "r": 8, "p": 1}
+    return compact(fields | {"salt": base64_text(salt), "kek_id": master_key_id(KEK), "wrap": sealed})
 
 
 def age(arguments, stdin):
-    return subprocess.run(["age", *arguments], input=stdin, capture_output=True).stdout
+    return subprocess.run(["age", *arguments], input=stdin, stdout=subprocess.PIPE, check=True).stdout
 
 
-def age_wrap(stored):
-    """The stored age file if it opens, else a new one."""
-    kept = [json.loads(w["object"])["wrap"] for w in stored.get("wraps", []) if w["opens_with"] == "age"]
+def stored_age_file(stored, lines):
+    objects = [json.loads(row["object"]) for row in stored["wraps"] if row["opens_with"] == "age"]
+    file = base64.b64decode(objects[0]["wrap"])
     with tempfile.NamedTemporaryFile("w") as identity:
         print(AGE_IDENTITY, file=identity, flush=True)
-        files = [base64.b64decode(text) for text in kept] + [age(["-r", AGE_RECIPIENT], lines(KEYS))]
-        opening = [file for file in files if age(["-d", "-i", identity.name], file) == lines(KEYS)]
-    return wrap("age", AGE_RECIPIENT, KEYS, opening[0]) if opening else sys.exit("age opens nothing: is it installed?")
+        return file if age(["-d", "-i", identity.name], file) == lines else sys.exit("the age file holds other keys")
 
 
-def vectors(stored):
-    kek, keyring_id = hashlib.sha256(b"kek").digest(), "abcdefgh23"
-    master_url = base64.urlsafe_b64encode(MASTER_KEY).decode().rstrip("=")
+def vectors(seal_age):
+    master_id, master_url = master_key_id(MASTER_KEY), base64.urlsafe_b64encode(MASTER_KEY).decode().rstrip("=")
     master_line = f"BACKSTAY-KEY-1:{master_url}:{hashlib.sha256(MASTER_KEY).hexdigest()[:8]}"
-    opens = [("raw", symmetric_wrap("raw", master_key_id(MASTER_KEY), MASTER_KEY, KEYS))]
-    opens += [("raw", symmetric_wrap("raw", master_key_id(MASTER_KEY), MASTER_KEY, ["facts"]))]
-    opens += [("passphrase", symmetric_wrap("passphrase", keyring_id, kek, KEYS))]
-    opens += [("none", wrap("none", "none", KEYS, lines(KEYS))), ("age", age_wrap(stored))]
+    opens = [("raw", symmetric_wrap("raw", master_id, MASTER_KEY, classes)) for classes in (KEYS, ["facts"])]
+    opens += [("passphrase", symmetric_wrap("passphrase", KEYRING_ID, KEK, KEYS))]
+    opens += [("none", wrap("none", "none", KEYS, lambda lines, _: lines))]
+    opens += [("age", wrap("age", AGE_RECIPIENT, KEYS, lambda lines, _: seal_age(lines)))]
+    master_lines = [master_line, MASTER_KEY.hex(), base64_text(MASTER_KEY)]
     return {
         "about": "made by check.py; see repository-format.md, sections 2 and 3",
         "plaintext": "byte n is n * 31 modulo 251",
         "keys": {name: {"key": key.hex(), "id": key_id(key).hex()} for name, key in KEYS.items()},
-        "master_key": {"key": MASTER_KEY.hex(), "id": master_key_id(MASTER_KEY),
-                       "lines": [master_line, MASTER_KEY.hex(), base64_text(MASTER_KEY)]},
-        "passphrase": {"passphrase": PASSPHRASE, "keyring": keyring(keyring_id, kek), "key": kek.hex()},
+        "master_key": {"key": MASTER_KEY.hex(), "id": master_id, "lines": master_lines},
+        "passphrase": {"passphrase": PASSPHRASE, "keyring": keyring(), "key": KEK.hex()},
         "age": {"recipient": AGE_RECIPIENT, "identity": AGE_IDENTITY},
         "envelope": ENVELOPE,
         "containers": [container(*row) for row in CONTAINERS],
@@ -136,15 +108,10 @@ def vectors(stored):
     }
 
 
-def main():
-    stored = FILE.read_text() if FILE.exists() else "{}"
-    made = json.dumps(vectors(json.loads(stored)), indent=1, ensure_ascii=False) + "\n"
+if __name__ == "__main__":
+    text = lambda seal_age: json.dumps(vectors(seal_age), indent=1, ensure_ascii=False) + "\n"
     if sys.argv[1:] == ["--write"]:
-        FILE.write_text(made)
-    elif stored != made:
+        FILE.write_text(text(lambda lines: age(["-r", AGE_RECIPIENT], lines)))
+    elif FILE.read_text() != text(lambda lines: stored_age_file(json.loads(FILE.read_text()), lines)):
         sys.exit(f"{FILE.name} is not what the format document gives: see `check.py --write` and git diff")
     print(f"{FILE.name}: {len(CONTAINERS)} containers, 5 wraps, 1 keyring object")
-
-
-if __name__ == "__main__":
-    main()

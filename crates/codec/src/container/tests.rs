@@ -151,6 +151,22 @@ fn containers_with_anything_after_their_end_are_too_long() {
 }
 
 #[test]
+fn pieces_that_end_around_a_chunk_border_are_appended_without_a_gap() {
+    for first in [CHUNK - 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK] {
+        let plain = filler(first + 3);
+        let mut buffer = SealBuffer::with_capacity(plain.len());
+        buffer.append(&plain[..first]);
+        (first..first + 3).for_each(|at| buffer.append(&plain[at..=at]));
+        buffer.append(&[]);
+        assert_eq!(
+            buffer.seal_proven(Kind::Pack, &key(), NAME, &SALT).unwrap(),
+            sealed(&plain),
+            "{first}"
+        );
+    }
+}
+
+#[test]
 fn ten_thousand_flips_in_a_large_container_are_refused() {
     let mut whole = sealed(&filler(1 << 20));
     let mut place = 7;
