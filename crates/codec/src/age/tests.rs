@@ -93,6 +93,25 @@ fn a_file_for_other_kinds_of_recipients_says_so() {
 }
 
 #[test]
+fn stanzas_of_others_may_have_bodies_of_many_lines() {
+    let (full, mac) = ("A".repeat(64), "A".repeat(43));
+    for body in [
+        format!("{full}\nQUJD\n"),
+        format!("{full}\n\n"),
+        format!("{full}\n{full}\nQUI\n"),
+        "\n".to_owned(),
+    ] {
+        let file = format!("age-encryption.org/v1\n-> grease\n{body}-> more\n\n--- {mac}\npayload");
+        let parsed = format::parse(file.as_bytes()).unwrap();
+        assert_eq!(parsed.others, ["grease", "more"]);
+        assert_eq!(parsed.payload, b"payload");
+        assert!(parsed.authenticated.ends_with(b"\n---"));
+    }
+    let wide = format!("age-encryption.org/v1\n-> grease\n{full}A\n--- {mac}\n");
+    assert!(format::parse(wide.as_bytes()).is_none());
+}
+
+#[test]
 fn headers_in_another_spelling_are_malformed() {
     let file = encrypt(RECIPIENT, b"x").unwrap();
     let at = file.windows(4).position(|four| four == b"\n---").unwrap();
