@@ -37,9 +37,6 @@ pub enum WrapError {
     /// The keys in it are not the ones that it states.
     #[error("the keys in it are not the ones that it states")]
     OtherKeys,
-    /// It would carry no key.
-    #[error("a wrap without keys is of no use")]
-    Empty,
     /// The age recipient, identity or file cannot be used.
     #[error(transparent)]
     Age(#[from] AgeError),
@@ -59,7 +56,6 @@ impl WrapError {
                 "open it with the key of the recipient that it names"
             }
             Self::OtherKeys => "somebody planted or damaged this wrap: use another wrap of the envelope",
-            Self::Empty => "report this: the program makes at least one key for every envelope",
             Self::Age(error) => error.advice(),
             Self::NoRandomness(_) => "run on a machine whose random number generator works",
         }
@@ -138,14 +134,14 @@ impl Wrap {
 
     /// Wraps for an age X25519 recipient.
     pub fn age(envelope: &str, to: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
-        let mut wrap = Self::new(envelope, recipient("age", to), keys)?;
+        let mut wrap = Self::new(envelope, recipient("age", to), keys);
         wrap.wrap = to_base64(&age::encrypt(to, lines(keys).as_bytes())?);
         Ok(wrap)
     }
 
     /// Writes the keys in clear.
     pub fn none(envelope: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
-        let mut wrap = Self::new(envelope, recipient("none", "none"), keys)?;
+        let mut wrap = Self::new(envelope, recipient("none", "none"), keys);
         wrap.wrap = to_base64(lines(keys).as_bytes());
         Ok(wrap)
     }
@@ -203,17 +199,14 @@ impl Wrap {
     }
 
     /// A wrap that is still without its content.
-    fn new(envelope: &str, recipient: RecipientName, keys: &KeySet) -> Result<Wrap, WrapError> {
-        if keys.is_empty() {
-            return Err(WrapError::Empty);
-        }
-        Ok(Wrap {
+    fn new(envelope: &str, recipient: RecipientName, keys: &KeySet) -> Wrap {
+        Wrap {
             format: 1,
             envelope: envelope.to_owned(),
             recipient,
             key_ids: KeyIds::of(keys),
             wrap: String::new(),
-        })
+        }
     }
 
     fn symmetric(
@@ -223,7 +216,7 @@ impl Wrap {
         keys: &KeySet,
     ) -> Result<Wrap, WrapError> {
         let salt: [u8; SALT] = random_bytes()?;
-        let mut wrap = Self::new(envelope, recipient, keys)?;
+        let mut wrap = Self::new(envelope, recipient, keys);
         let key = wrap.wrapping_key(kek, &salt);
         let sealed = seal_once(&key, wrap.key_ids.json().as_bytes(), lines(keys).as_bytes());
         wrap.wrap = to_base64(&[&salt[..], &sealed].concat());

@@ -65,7 +65,17 @@ fn a_wrap_carries_the_keys_that_it_is_given_and_no_others() {
     let json = String::from_utf8(wrap.to_json()).unwrap();
     assert!(json.contains("\"key_ids\":{\"facts\":\""), "{json}");
     assert_eq!(wrap.open_raw("e", &master), Ok(facts));
-    assert_eq!(Wrap::raw("e", &master, &KeySet::default()), Err(WrapError::Empty));
+}
+
+#[test]
+fn a_wrap_without_keys_never_opens() {
+    let (master, none) = (SecretKey::new([1; 32]), KeySet::default());
+    let raw = Wrap::raw("e", &master, &none).unwrap();
+    assert_eq!(raw.open_raw("e", &master), Err(WrapError::OtherKeys));
+    assert_eq!(
+        Wrap::none("e", &none).unwrap().open_none("e"),
+        Err(WrapError::OtherKeys)
+    );
 }
 
 #[test]
