@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod base;
+mod crash;
 mod pages;
 mod raw;
 mod support;

@@ -85,17 +85,6 @@ impl World {
         names.filter(|key| key.as_str().starts_with(prefix)).collect()
     }
 
-    /// The one object whose name holds `part`.
-    pub fn only(&self, part: &str) -> Key {
-        let names: Vec<Key> = self
-            .names("")
-            .into_iter()
-            .filter(|key| key.as_str().contains(part))
-            .collect();
-        assert_eq!(names.len(), 1, "{part}: {names:?}");
-        names[0].clone()
-    }
-
     pub fn body(&self, key: &Key) -> Bytes {
         self.memory.snapshot().get(key).unwrap().clone()
     }
