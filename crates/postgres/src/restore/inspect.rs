@@ -1,0 +1,131 @@
+//! Every reason to refuse a target before anything is changed.
+//!
+//! Promise: only reads. What it accepts, `begin` and `place` can use unless somebody changes it in between.
+//! Not here: whether the server can be started (programs).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use backstay_source::{Need, Ticket};
+use rustix::fs::{Access, access, statvfs};
+
+use super::error::RestoreError;
+use super::marker::{self, Holds};
+use super::process::server_in;
+
+/// What is looked at.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    /// The data directory to be.
+    pub(super) directory: &'a Path,
+    /// Where each tablespace is to go.
+    pub(super) tablespaces: BTreeMap<u32, PathBuf>,
+    /// Below which the tablespaces without a place of their own go.
+    pub(super) tablespaces_default: &'a Path,
+}
+
+/// Refuses, or says nothing.
+pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Result<(), RestoreError> {
+    no_server_runs(target.directory)?;
+    let holds = marker::look(target.directory, ticket)?;
+    can_be_written(target.directory, &holds)?;
+    if holds == Holds::Ours {
+        drop(marker::lock(target.directory)?);
+    }
+    for (oid, path) in &target.tablespaces {
+        overlaps_nothing(target, *oid, path)?;
+        let holds = marker::look(path, ticket)?;
+        if !path.starts_with(target.tablespaces_default) {
+            can_be_written(path, &holds)?;
+        }
+    }
+    enough_space(target, need)
+}
+
+/// Refuses while a server runs in the directory.
+pub(super) fn no_server_runs(directory: &Path) -> Result<(), RestoreError> {
+    match server_in(directory) {
+        None => Ok(()),
+        Some(server) => Err(RestoreError::Running {
+            directory: directory.to_owned(),
+            pid: server.number(),
+        }),
+    }
+}
+
+fn can_be_written(path: &Path, holds: &Holds) -> Result<(), RestoreError> {
+    let place = match holds {
+        Holds::Missing => path.parent().unwrap_or(path),
+        Holds::Nothing | Holds::Ours => path,
+    };
+    if !place.is_dir() {
+        return Err(RestoreError::ParentMissing {
+            parent: place.to_owned(),
+        });
+    }
+    access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| RestoreError::Unwritable {
+        path: place.to_owned(),
+        source: error.into(),
+    })
+}
+
+fn overlaps_nothing(target: &Target<'_>, oid: u32, path: &Path) -> Result<(), RestoreError> {
+    let others = target.tablespaces.iter().filter(|(other, _)| **other != oid);
+    let mut others = others.map(|(_, path)| path.as_path()).chain([target.directory]);
+    let overlapped = others.find(|other| path.starts_with(other) || other.starts_with(path));
+    match overlapped {
+        None => Ok(()),
+        Some(other) => Err(RestoreError::Overlap {
+            oid,
+            path: path.to_owned(),
+            other: other.to_owned(),
+        }),
+    }
+}
+
+// Which file belongs to which tablespace is only known later, so their bytes are asked of the directory's file system too
+// unless one of them lies on another.
+fn enough_space(target: &Target<'_>, need: &Need) -> Result<(), RestoreError> {
+    let needed = need.bytes.saturating_add(need.bytes / 20);
+    let mut free = 0u64;
+    let mut counted = Vec::new();
+    for path in target
+        .tablespaces
+        .values()
+        .map(PathBuf::as_path)
+        .chain([target.directory])
+    {
+        let existing = path.ancestors().find(|path| path.exists()).unwrap_or(path);
+        let space = statvfs(existing).map_err(RestoreError::io("look at", existing))?;
+        if !counted.contains(&space.f_fsid) {
+            counted.push(space.f_fsid);
+            free = free.saturating_add(space.f_bavail.saturating_mul(space.f_frsize));
+        }
+    }
+    if free < needed {
+        // What an interrupted run left is removed first.
+        free = free.saturating_add(occupied(target.directory));
+    }
+    match free >= needed {
+        true => Ok(()),
+        false => Err(RestoreError::Space {
+            path: target.directory.to_owned(),
+            needed,
+            free,
+        }),
+    }
+}
+
+/// Bytes of the files below a directory, as far as they can be read; links are not followed.
+fn occupied(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(facts) if facts.is_dir() => occupied(&entry.path()),
+        Ok(facts) => facts.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
