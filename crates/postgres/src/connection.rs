@@ -86,6 +86,16 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// What becomes of copy data that comes before the result sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LateCopyData {
+    /// It is a violation of the protocol.
+    Refused,
+    /// It is dropped: a walsender that has said CopyDone still answers a status message that asked for a reply
+    /// (walsender.c, ProcessRepliesIfAny) until it has read our CopyDone.
+    Dropped,
+}
+
 impl Connection {
     /// Connects to the first host of the connection string that answers, and logs in.
     ///
@@ -216,6 +226,10 @@ impl Connection {
 
     /// Reads result sets up to `Ready`.
     pub(crate) async fn result_sets(&mut self) -> Result<Vec<Rows>, PostgresError> {
+        self.result_sets_with(LateCopyData::Refused).await
+    }
+
+    pub(crate) async fn result_sets_with(&mut self, late: LateCopyData) -> Result<Vec<Rows>, PostgresError> {
         let mut sets = Vec::new();
         let mut current = Rows::default();
         let mut room = RESULT_BYTES_MAX;
@@ -229,6 +243,7 @@ impl Connection {
                 }
                 Answer::Notice(notice) => self.keep(notice),
                 Answer::Ready => return Ok(sets),
+                Answer::CopyData(_) if late == LateCopyData::Dropped => {}
                 other => return Err(unexpected(&other)),
             }
         }

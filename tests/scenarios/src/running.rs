@@ -18,6 +18,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 pub struct Heard {
     position: watch::Sender<Position>,
     facts: Mutex<Vec<Fact>>,
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Observer for Heard {
@@ -46,9 +47,11 @@ impl Running {
         cadence: Cadence,
     ) -> Running {
         let (position, _) = watch::channel(Position::default());
+        let (failed, _) = watch::channel(None);
         let heard = Arc::new(Heard {
             position,
             facts: Mutex::new(Vec::new()),
+            failed,
         });
         let (stop, wish) = watch::channel(Wish::Run);
         let job = StreamJob {
@@ -59,20 +62,30 @@ impl Running {
             chance: Arc::new(SystemChance),
             observer: heard.clone(),
         };
-        let task = tokio::spawn(async move { job.run(source.as_ref(), wish).await });
+        let hears = heard.clone();
+        let task = tokio::spawn(async move {
+            let ended = job.run(source.as_ref(), wish).await;
+            let error = ended.as_ref().err().map(ToString::to_string);
+            hears.failed.send_replace(error);
+            ended
+        });
         Running { stop, heard, task }
     }
 
-    /// Waits until everything before `lsn` is confirmed.
+    /// Waits until everything before `lsn` is confirmed; a stream that failed is told at once.
     pub async fn until_durable(&self, lsn: Lsn) {
         let mut position = self.heard.position.subscribe();
-        let reached = position.wait_for(|position| Lsn::from(*position) >= lsn);
-        let reached = tokio::time::timeout(WAIT_MAX, reached).await;
-        assert!(
-            matches!(reached, Ok(Ok(_))),
-            "{lsn} was not confirmed in time; heard {:?}",
-            self.facts()
-        );
+        let mut failed = self.heard.failed.subscribe();
+        tokio::select! {
+            _ = position.wait_for(|position| Lsn::from(*position) >= lsn) => {}
+            error = failed.wait_for(Option::is_some) => {
+                assert!(error.is_err(), "the stream ended: {:?}", error.map(|error| error.clone()));
+            }
+            () = tokio::time::sleep(WAIT_MAX) => {
+                let (durable, facts) = (self.durable(), self.facts());
+                assert!(durable >= lsn, "{lsn} was not confirmed in time, only {durable}; heard {facts:?}");
+            }
+        }
     }
 
     /// How far the log is confirmed.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use postgres_protocol::message::frontend;
 
-use super::{Answer, Connection, unexpected};
+use super::{Answer, Connection, LateCopyData, unexpected};
 use crate::error::PostgresError;
 use crate::wire::Rows;
 
@@ -167,7 +167,7 @@ impl CopyBoth {
                 other => return Err(unexpected(&other)),
             }
         }
-        let sets = self.connection.result_sets().await?;
+        let sets = self.connection.result_sets_with(LateCopyData::Dropped).await?;
         Ok((self.connection, sets))
     }
 }

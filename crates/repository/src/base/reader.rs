@@ -84,6 +84,7 @@ impl Repository {
         for place in self.backup_places(engine, source).await? {
             heads.push(self.read_head(&place).await?);
         }
+        heads.sort_by(|a, b| (a.created, &a.backup).cmp(&(b.created, &b.backup)));
         Ok(heads)
     }
 

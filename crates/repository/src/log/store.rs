@@ -176,7 +176,7 @@ impl LogStore {
     /// Every lineage record, oldest first.
     pub async fn records(&self) -> Result<Vec<LineageRecord>, RepositoryError> {
         let prefix = self.place.lineages_prefix()?;
-        let mut records = Vec::new();
+        let mut records: Vec<LineageRecord> = Vec::new();
         for object in list_all(self.repository.store(), &prefix, None).await? {
             let Some(id) = id_of(&object.key) else { continue };
             let place = self.place.lineage(&id)?;
@@ -188,6 +188,8 @@ impl LogStore {
                 serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&object.key, e))?;
             records.push(record);
         }
+        // Names tell the second; two attachments within one second are told apart by the record's own time.
+        records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(records)
     }
 

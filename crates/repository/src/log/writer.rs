@@ -42,15 +42,21 @@ pub struct Upload {
     repository: Repository,
     keys: RangeKeys,
     place: Place,
+    branch: Branch,
+    epoch: EpochId,
+    born: Timestamp,
     level: Level,
     range: LogRange,
     facts: LogFacts,
     pieces: Vec<Bytes>,
 }
 
-/// A range that is stored.
+/// A range that is stored. Only an upload that ended well makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stored {
+    /// Its branch.
+    pub branch: Branch,
     /// Its level.
     pub level: Level,
     /// Its positions.
@@ -62,20 +68,28 @@ pub struct Stored {
 impl Upload {
     /// Seals and stores the range. The store's retries repeat the same bytes under the same name.
     pub async fn run(self) -> Result<Stored, RepositoryError> {
+        refuse_if_old(&self.repository, &self.epoch, self.born)?;
         let Upload {
             repository,
             keys,
             place,
+            branch,
             level,
             range,
             facts,
             pieces,
+            ..
         } = self;
         let at = place.key.clone();
         let object = on_worker(move || encode(&place, &keys, facts, &concatenate(&pieces))).await?;
         let size = object.len() as u64;
         repository.put_once(&at, object).await?;
-        Ok(Stored { level, range, size })
+        Ok(Stored {
+            branch,
+            level,
+            range,
+            size,
+        })
     }
 
     /// The positions that it covers.
@@ -162,11 +176,12 @@ impl LogWriter {
         })
     }
 
-    /// Continues the epoch on another branch, after a change of timeline. Everything must have been settled.
+    /// Continues the epoch on another branch, after a change of timeline. Everything must have been settled and be
+    /// durable; uploads of the old branch that end later count for nothing here.
     pub fn switch_branch(&mut self, branch: Branch) -> Result<(), RepositoryError> {
-        if self.settled_cut != self.appended {
+        if self.settled_cut != self.appended || self.durable != self.appended {
             return Err(out_of_order(
-                "the timeline changed before its log was settled".into(),
+                "the timeline changed before its log was settled and durable".into(),
             ));
         }
         let at = Position::default();
@@ -243,7 +258,8 @@ impl LogWriter {
         Ok(Some(upload))
     }
 
-    /// Cuts a settled range of up to 16 MiB of what is unsettled, not crossing a border of `file_size`.
+    /// Cuts a settled range of up to 16 MiB of what is unsettled, not crossing a border of `file_size`. A single piece
+    /// that is longer becomes a range of its own.
     pub fn cut_settled(
         &mut self,
         file_size: u64,
@@ -254,12 +270,14 @@ impl LogWriter {
         }
         let limit = Position(self.settled_cut.0.saturating_add(SETTLED_BYTES_MAX));
         let border = border_after(self.settled_cut, file_size).min(self.appended);
-        let fitting = |piece: &&Held| piece.begins >= self.settled_cut && piece.ends() <= limit.min(border);
-        let Some(to) = self.held.iter().filter(fitting).map(Held::ends).next_back() else {
+        let whole = |piece: &&Held| piece.begins >= self.settled_cut && piece.ends() <= border;
+        let mut ends = self.held.iter().filter(whole).map(Held::ends);
+        let Some(first) = ends.next() else {
             return Err(out_of_order(
-                "one piece of log is longer than a settled range may be".into(),
+                "one piece of log crosses the border of a file".into(),
             ));
         };
+        let to = ends.take_while(|end| *end <= limit).last().unwrap_or(first);
         let upload = self.cut(
             Level::Settled,
             LogRange {
@@ -299,6 +317,9 @@ impl LogWriter {
 
     /// Records that an upload is stored; says what is durable now.
     pub fn complete(&mut self, stored: &Stored) -> Durable {
+        if stored.branch != self.branch {
+            return self.durable();
+        }
         if !stored.range.is_mark() {
             self.stored.push(stored.range);
             self.advance_durable();
@@ -331,7 +352,8 @@ impl LogWriter {
         self.stored.retain(|range| range.to > self.durable);
     }
 
-    // A piece may be forgotten when it is settled *and* durable; until then a failed upload can be cut again.
+    // A piece may be forgotten when it is settled *and* durable. A failed upload ends the epoch: what live ranges hold of
+    // it is settled from the store, what they do not hold was never durable and is read again from the source.
     fn forget_settled(&mut self) {
         let limit = self.settled_cut.min(self.durable);
         while self.held.front().is_some_and(|piece| piece.ends() <= limit) {
@@ -345,14 +367,7 @@ impl LogWriter {
         range: LogRange,
         mark: Option<LogMark>,
     ) -> Result<Upload, RepositoryError> {
-        let age = self.repository.now().duration_since(self.born);
-        if age > EPOCH_AGE_MAX {
-            let what = format!(
-                "log epoch {} is older than 7 days; its keys must seal nothing more",
-                self.epoch
-            );
-            return Err(RepositoryError::KeyTooOld { what });
-        }
+        refuse_if_old(&self.repository, &self.epoch, self.born)?;
         let inside =
             |piece: &&Held| piece.begins >= range.from && piece.ends() <= range.to && !range.is_mark();
         let pieces: Vec<&Held> = self.held.iter().filter(inside).collect();
@@ -385,12 +400,24 @@ impl LogWriter {
             repository,
             keys,
             place,
+            branch: self.branch,
+            epoch: self.epoch.clone(),
+            born: self.born,
             level,
             range,
             facts,
             pieces,
         })
     }
+}
+
+/// KEY-1, asked when a range is cut and again when it is sealed: an upload may have waited.
+fn refuse_if_old(repository: &Repository, epoch: &EpochId, born: Timestamp) -> Result<(), RepositoryError> {
+    if repository.now().duration_since(born) <= EPOCH_AGE_MAX {
+        return Ok(());
+    }
+    let what = format!("log epoch {epoch} is older than 7 days; its keys must seal nothing more");
+    Err(RepositoryError::KeyTooOld { what })
 }
 
 /// The first border of files of this size after `position`.
