@@ -6,6 +6,8 @@
 
 mod base;
 mod crash;
+mod log;
+mod log_property;
 mod pages;
 mod raw;
 mod support;
