@@ -1,7 +1,7 @@
 //! Settles: reads back live ranges that no settled range covers and writes them as settled ones.
 //!
-//! Promise: needs the store and the keys, never the source; never joins two lineages (LIN-1); where live ranges
-//! overlap, their bytes must be equal, else nothing is written and the error names the place (LOG-2). Running it
+//! Promise: needs the store and the keys, never the source; never joins two lineages (LIN-1); where a range that is to
+//! be settled overlaps any other, their bytes must be equal, else nothing is written and the error names both (LOG-2). Running it
 //! twice, or twice at once, only costs bytes.
 //! Not here: when it runs (backstay-engine::jobs).
 
@@ -48,6 +48,7 @@ impl LogStore {
         if uncovered.is_empty() {
             return Ok(done);
         }
+        self.compare_overlaps(branch, &ranges, &uncovered).await?;
         let live: Vec<StoredRange> = ranges.into_iter().filter(|r| r.level == Level::Live).collect();
         for stretch in uncovered {
             let epoch = self.repository.new_id("settle")?;
@@ -56,6 +57,80 @@ impl LogStore {
                 .await?;
         }
         Ok(done)
+    }
+
+    /// LOG-2, before anything is written: every two ranges that overlap each other and `uncovered` hold equal bytes.
+    /// Ranges that overlap nothing cost nothing here.
+    async fn compare_overlaps(
+        &self,
+        branch: &Branch,
+        ranges: &[StoredRange],
+        uncovered: &[LogRange],
+    ) -> Result<(), RepositoryError> {
+        let live = |r: &&StoredRange| r.level == Level::Live;
+        let touched: Vec<LogRange> = ranges
+            .iter()
+            .filter(live)
+            .map(|r| r.name.range)
+            .filter(|range| uncovered.iter().any(|stretch| shared(range, stretch).is_some()))
+            .collect();
+        let concerned = ranges.iter().filter(|r| {
+            let range = r.name.range;
+            touched.iter().any(|live| shared(&range, live).is_some())
+        });
+        // In the order of their beginnings; a range is kept while a later one may still overlap it.
+        let mut kept: Vec<(&StoredRange, Option<Bytes>)> = Vec::new();
+        for next in concerned {
+            kept.retain(|(before, _)| before.name.range.to > next.name.range.from);
+            let mut bytes = None;
+            for (before, held) in &mut kept {
+                let before_bytes = self.bytes_once(branch, before, held).await?;
+                let next_bytes = self.bytes_once(branch, next, &mut bytes).await?;
+                self.compare(branch, (before, before_bytes), (next, next_bytes))?;
+            }
+            kept.push((next, bytes));
+        }
+        Ok(())
+    }
+
+    async fn bytes_once(
+        &self,
+        branch: &Branch,
+        stored: &StoredRange,
+        held: &mut Option<Bytes>,
+    ) -> Result<Bytes, RepositoryError> {
+        if let Some(bytes) = held {
+            return Ok(bytes.clone());
+        }
+        let (_, bytes) = self.range(branch, stored).await?;
+        Ok(held.insert(bytes).clone())
+    }
+
+    fn compare(
+        &self,
+        branch: &Branch,
+        (one, one_bytes): (&StoredRange, Bytes),
+        (two, two_bytes): (&StoredRange, Bytes),
+    ) -> Result<(), RepositoryError> {
+        let Some(both) = shared(&one.name.range, &two.name.range) else {
+            return Ok(());
+        };
+        let of = |stored: &StoredRange, bytes: &Bytes| {
+            let begins = stored.name.range.from.0;
+            bytes.slice((both.from.0 - begins) as usize..(both.to.0 - begins) as usize)
+        };
+        if of(one, &one_bytes) == of(two, &two_bytes) {
+            return Ok(());
+        }
+        let key = |stored: &StoredRange| {
+            let place = self.place.range(stored.level, branch, &stored.name);
+            place.map(|place| place.key.to_string())
+        };
+        let (from, to) = (both.from, both.to);
+        Err(RepositoryError::Differs {
+            object: key(two)?,
+            what: format!("{} holds other bytes between {from} and {to}", key(one)?),
+        })
     }
 
     async fn settle_stretch(
@@ -68,43 +143,20 @@ impl LogStore {
         done: &mut Settled,
     ) -> Result<(), RepositoryError> {
         let mut at: Option<Position> = None;
-        let mut last = Bytes::new();
         while at.is_none_or(|at| at < stretch.to) {
             let wanted = at.unwrap_or(stretch.from);
             let Some(next) = reaching(live, wanted) else { break };
             let (index, bytes) = self.range(branch, next).await?;
             done.read += 1;
             let begins = at.unwrap_or(next.name.range.from);
-            let fresh = self.compare_overlap(branch, next.name.range, begins, &bytes, &last)?;
-            writer.append(begins, fresh.clone(), index.facts)?;
-            last = bytes;
+            let fresh = bytes.slice((begins.0 - next.name.range.from.0) as usize..);
+            writer.append(begins, fresh, index.facts)?;
             at = Some(next.name.range.to);
             self.store_settled(writer, file_size, Store::WhatIsFull, done)
                 .await?;
         }
         self.store_settled(writer, file_size, Store::Everything, done)
             .await
-    }
-
-    /// The bytes of `range` from `begins` on; those before it must equal the end of the range taken before.
-    fn compare_overlap(
-        &self,
-        branch: &Branch,
-        range: LogRange,
-        begins: Position,
-        bytes: &Bytes,
-        last: &Bytes,
-    ) -> Result<Bytes, RepositoryError> {
-        let overlap = (begins.0 - range.from.0) as usize;
-        let shared = overlap.min(last.len());
-        let before = last.slice(last.len() - shared..);
-        let again = bytes.slice(overlap - shared..overlap);
-        if before != again {
-            let object = format!("branch {branch} of the log of {}", self.place.source);
-            let what = format!("two live ranges hold different bytes before {begins}");
-            return Err(RepositoryError::Differs { object, what });
-        }
-        Ok(bytes.slice(overlap..))
     }
 
     async fn store_settled(
@@ -137,6 +189,12 @@ impl LogStore {
 enum Store {
     WhatIsFull,
     Everything,
+}
+
+/// The positions that two ranges both hold.
+fn shared(one: &LogRange, two: &LogRange) -> Option<LogRange> {
+    let (from, to) = (one.from.max(two.from), one.to.min(two.to));
+    (from < to).then_some(LogRange { from, to })
 }
 
 /// The live range that holds `position` and reaches furthest.

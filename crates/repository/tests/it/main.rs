@@ -10,4 +10,5 @@ mod log;
 mod log_property;
 mod pages;
 mod raw;
+mod settle;
 mod support;
