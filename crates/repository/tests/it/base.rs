@@ -112,7 +112,7 @@ async fn write_interleaved(writer: &mut BaseWriter, entries: &[Entry]) {
             }
         }
     }
-    for (number, _) in files() {
+    for number in 0..entries.len() {
         writer.close_entry(number as u32).await.unwrap();
     }
 }
@@ -258,6 +258,10 @@ fn an_increment_is_promised_no_longer_than_its_full_can_serve_it() {
     }
 }
 
+fn entry_of_a_directory() -> Entry {
+    entry(EntryRole::Data, "pg_wal", EntryKind::Directory, vec![])
+}
+
 #[tokio::test]
 async fn bytes_out_of_order_are_refused_and_no_head_appears() {
     let world = World::new();
@@ -278,6 +282,12 @@ async fn bytes_out_of_order_are_refused_and_no_head_appears() {
         "10 bytes were announced, 5 came"
     );
     assert!(refused(writer.close_entry(1).await.unwrap_err()));
+    let directory = entry_of_a_directory();
+    writer.open_entry(3, directory.header).await.unwrap();
+    assert!(
+        refused(writer.append(3, 0, b"x").await.unwrap_err()),
+        "a directory takes no bytes"
+    );
 
     let mut writer = BaseWriter::begin(&repository, order()).await.unwrap();
     writer.open_entry(1, entry.header.clone()).await.unwrap();

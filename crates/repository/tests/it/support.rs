@@ -190,10 +190,10 @@ pub async fn write_entries(writer: &mut BaseWriter, entries: &[Entry]) -> Result
     for (number, entry) in entries.iter().enumerate() {
         let number = number as u32;
         writer.open_entry(number, entry.header.clone()).await?;
-        if entry.header.kind == EntryKind::File {
+        if !entry.content.is_empty() {
             writer.append(number, 0, &entry.content).await?;
-            writer.close_entry(number).await?;
         }
+        writer.close_entry(number).await?;
     }
     Ok(())
 }
