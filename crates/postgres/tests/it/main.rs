@@ -5,6 +5,9 @@
 mod base_backup;
 mod connection;
 mod received;
+mod restore_kit;
+mod restore_recovery;
+mod restore_refusals;
 mod source;
 mod stream_live;
 mod tls;

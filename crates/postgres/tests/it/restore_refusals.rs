@@ -1,0 +1,194 @@
+//! Every refusal of `inspect`, with its message, and that nothing is changed by it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use backstay_postgres::PostgresDirectory;
+use backstay_source::{Need, Restore, SourceErrorKind};
+use backstay_testkit::pg::PgServer;
+
+use crate::restore_kit::{need, options, target, ticket};
+
+/// The message without the path that it begins with.
+fn refused(directory: &PostgresDirectory, need: &Need) -> (String, String) {
+    let error = directory.inspect(need, &ticket()).unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::TargetRefused, "{error}");
+    let begins = format!("{}: ", directory.directory().display());
+    (error.what.replacen(&begins, "", 1), error.advice)
+}
+
+fn at(path: &Path) -> PostgresDirectory {
+    PostgresDirectory::new(options(path))
+}
+
+#[tokio::test]
+async fn a_running_server_is_refused_and_a_stale_pid_file_is_only_a_file() {
+    let mut server = PgServer::start().await;
+    let directory = at(server.data_dir());
+    let pid = server.pid().unwrap();
+    assert_eq!(
+        refused(&directory, &need()),
+        (
+            format!("a server runs in this directory (process {pid})"),
+            "stop that server, or restore into another directory".to_owned()
+        )
+    );
+    assert_eq!(
+        directory.begin(&ticket()).unwrap_err().kind,
+        SourceErrorKind::TargetRefused
+    );
+    server.stop(backstay_testkit::pg::Stop::Kill).await;
+    let (what, _) = refused(&directory, &need());
+    assert!(
+        what.starts_with("the directory is not empty: it holds "),
+        "{what}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named() {
+    let server = PgServer::start().await;
+    let room = server.room().path();
+    let advice = "name a directory that is empty or does not exist yet".to_owned();
+
+    let full = server.room().dir("full");
+    fs::write(full.join("x"), "").unwrap();
+    let expected = "the directory is not empty: it holds x".to_owned();
+    assert_eq!(refused(&at(&full), &need()), (expected, advice.clone()));
+
+    fs::write(room.join("file"), "").unwrap();
+    let expected = ("is not a directory".to_owned(), advice.clone());
+    assert_eq!(refused(&at(&room.join("file")), &need()), expected);
+    symlink("/nowhere", room.join("dangling")).unwrap();
+    assert_eq!(refused(&at(&room.join("dangling")), &need()), expected);
+
+    let (what, advice) = refused(&at(&room.join("no/such")), &need());
+    assert_eq!(
+        what,
+        format!(
+            "{}: there is no such directory to restore into",
+            room.join("no").display()
+        )
+    );
+    assert_eq!(advice, "create it, or name another directory");
+
+    // Root may write anywhere.
+    if !rustix::process::geteuid().is_root() {
+        let shut = server.room().dir("shut");
+        fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
+        let (what, _) = refused(&at(&shut.join("r")), &need());
+        assert!(
+            what.starts_with(&format!("{}: cannot be written", shut.display())),
+            "{what}"
+        );
+    }
+
+    fs::write(full.join("backstay.restore-incomplete"), "{").unwrap();
+    let (what, advice) = refused(&at(&full), &need());
+    let marker = full.join("backstay.restore-incomplete");
+    assert_eq!(
+        what,
+        format!(
+            "{}: the marker of an interrupted restore cannot be read",
+            marker.display()
+        )
+    );
+    assert_eq!(advice, "remove the directory, or name another");
+}
+
+#[tokio::test]
+async fn too_little_space_a_wrong_version_and_a_missing_user_are_refused() {
+    let server = PgServer::start().await;
+    let directory = target(&server, "r");
+    let huge = Need {
+        bytes: 1 << 60,
+        ..need()
+    };
+    let (what, advice) = refused(&directory, &huge);
+    let needed = (1u64 << 60) + (1 << 60) / 20;
+    assert!(
+        what.ends_with(&format!(" bytes are free, {needed} are needed")),
+        "{what}"
+    );
+    assert_eq!(advice, "free space, or name a directory on a larger file system");
+
+    let old = Need {
+        version: "9.6.24".to_owned(),
+        ..need()
+    };
+    assert_eq!(
+        refused(&directory, &old).0,
+        "version \"9.6.24\" is not one of PostgreSQL 13 to 18"
+    );
+
+    let mut of_nobody = options(directory.directory());
+    of_nobody.owner = Some("no-such-user".to_owned());
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(
+            refused(&PostgresDirectory::new(of_nobody), &need()).0,
+            "user \"no-such-user\" cannot own a data directory: there is no such user on this machine"
+        );
+    }
+    assert!(!directory.directory().exists(), "inspect made something");
+}
+
+#[tokio::test]
+async fn tablespaces_that_are_full_or_overlap_are_refused() {
+    let server = PgServer::start().await;
+    let room = server.room().path();
+    let full = server.room().dir("full");
+    fs::write(full.join("x"), "").unwrap();
+    let mut options = options(&room.join("r"));
+    options.tablespaces.insert(16384, full.clone());
+    assert_eq!(
+        refused(&PostgresDirectory::new(options.clone()), &need()).0,
+        format!("{}: the directory is not empty: it holds x", full.display())
+    );
+    options.tablespaces.insert(16384, room.join("r/inside"));
+    assert_eq!(
+        refused(&PostgresDirectory::new(options), &need()).0,
+        format!(
+            "tablespace 16384: {} overlaps {}",
+            room.join("r/inside").display(),
+            room.join("r").display()
+        )
+    );
+}
+
+#[tokio::test]
+async fn two_restores_into_one_directory_are_refused() {
+    let server = PgServer::start().await;
+    let (first, second) = (target(&server, "r"), target(&server, "r"));
+    first.begin(&ticket()).unwrap();
+    for error in [
+        second.inspect(&need(), &ticket()).unwrap_err(),
+        second.begin(&ticket()).unwrap_err(),
+    ] {
+        assert_eq!(error.kind, SourceErrorKind::Conflict);
+        assert!(
+            error
+                .what
+                .ends_with(": another restore writes into this directory now"),
+            "{error}"
+        );
+    }
+    drop(first);
+    second.begin(&ticket()).unwrap();
+}
+
+#[tokio::test]
+async fn programs_of_another_version_do_not_start_a_copy() {
+    let server = PgServer::start().await;
+    let directory = target(&server, "r");
+    directory.inspect_start(&need()).unwrap();
+    let mut options = options(directory.directory());
+    options.binaries = Some("/usr/lib/postgresql/15/bin".into());
+    let other = Need {
+        version: "17.2".to_owned(),
+        ..need()
+    };
+    let error = PostgresDirectory::new(options).inspect_start(&other).unwrap_err();
+    let begins = "no program postgres of version 17 in /usr/lib/postgresql/15/bin (there is 15.";
+    assert!(error.what.starts_with(begins), "{error}");
+}
