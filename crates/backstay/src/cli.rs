@@ -8,8 +8,10 @@ use crate::logging::LogFormat;
 use crate::render::look::ColourWanted;
 use crate::render::printer::{Format, Loudness};
 use crate::render::progress::ProgressWanted;
+use backstay_terms::{BackupId, RetentionClass, SourceName};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Backs up and recovers the data tier of an application.
 #[derive(Debug, Parser)]
@@ -97,12 +99,28 @@ impl Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration, make a key and create the repository, where they are missing
+    Init(Init),
+    /// Can I recover, from when, to when
+    Status(Services),
+    /// List the backups
+    List(Services),
+    /// Print the ranges of time that can be recovered, and the gaps between them
+    Window(Services),
+    /// Take a full backup now
+    Backup(Backup),
+    /// Follow a service's log and store it within seconds, until stopped by a signal
+    Stream(Stream),
+    /// Recover a service to a point in time, into a new directory
+    Restore(Restore),
     /// Show the configuration in force, or check it
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Make a master key, or show which keys are configured
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Back up, break and recover a throw-away database on this machine
+    Demo(Demo),
     /// Print the version and what it supports
     Version,
 }
@@ -139,4 +157,104 @@ pub struct KeyNew {
     /// The file to make; it must not exist
     #[arg(value_name = "FILE", default_value = "./backstay.key")]
     pub file: PathBuf,
+}
+
+/// Arguments of `init`.
+#[derive(Args, Debug)]
+pub struct Init {
+    /// The name of the first service in a new configuration
+    #[arg(value_name = "SERVICE", default_value = "main")]
+    pub service: SourceName,
+    /// How to reach its server
+    #[arg(long, value_name = "CONNECTION", default_value = "dbname=postgres")]
+    pub postgresql: String,
+}
+
+/// One service, or all of the configuration.
+#[derive(Args, Debug)]
+pub struct Services {
+    /// A service of the configuration [else: all]
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+}
+
+/// Arguments of `backup`.
+#[derive(Args, Debug)]
+pub struct Backup {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// How long to keep it: 35d, 1y, 3y or 7y
+    #[arg(long, value_name = "CLASS", default_value = "35d")]
+    pub keep: RetentionClass,
+    /// Let the server take its usual time for the checkpoint instead of making one at once
+    #[arg(long)]
+    pub spread: bool,
+    /// Read at most this many kB per second from the server
+    #[arg(long, value_name = "KB", value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
+    pub rate_max: Option<u32>,
+}
+
+/// Arguments of `stream`.
+#[derive(Args, Debug)]
+pub struct Stream {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// What happens when a restored server has reached its target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Action {
+    /// It stays read-only
+    #[default]
+    Pause,
+    /// It becomes a primary on a new timeline
+    Promote,
+    /// It shuts down
+    Shutdown,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The point: latest, immediate, a time, lsn:X, xid:N or name:S
+    #[arg(long, value_name = "POINT", default_value = "latest")]
+    pub to: String,
+    /// The directory to restore into; it must be empty or absent
+    #[arg(long, value_name = "DIR", required_unless_present = "plan")]
+    pub into: Option<PathBuf>,
+    /// Only print the plan
+    #[arg(long)]
+    pub plan: bool,
+    /// Start from this backup instead of the one that the planner chooses
+    #[arg(long, value_name = "BACKUP")]
+    pub base: Option<BackupId>,
+    /// What happens at the target
+    #[arg(long, value_enum, default_value_t, value_name = "ACTION")]
+    pub action: Action,
+    /// Start the server, wait for the target and prove what is there
+    #[arg(long)]
+    pub start: bool,
+    /// The port of the started server
+    #[arg(long, value_name = "PORT", default_value_t = 5433, requires = "start")]
+    pub port: u16,
+    /// How long the recovery may take before it counts as failed
+    #[arg(long, value_name = "DURATION", default_value = "4h", requires = "start", value_parser = duration)]
+    pub wait: Duration,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Leave everything in place to look at; the restored server goes on running
+    #[arg(long)]
+    pub keep: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::units::duration(text).map_err(|error| error.to_string())
 }

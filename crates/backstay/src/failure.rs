@@ -4,6 +4,7 @@
 //! passwords and keys out of its texts).
 //! Not here: its look (render).
 
+mod from_engine;
 mod from_source;
 mod from_store;
 

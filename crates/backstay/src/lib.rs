@@ -4,10 +4,12 @@
 //! thin `main`, so that tests and generated documents can look at its tables.
 //! Not here: what a backup or a restore is (engine).
 
+pub mod access;
 pub mod cli;
 pub mod codes;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod environment;
 pub mod exit;
 pub mod failure;
@@ -22,4 +24,5 @@ pub mod time;
 pub mod units;
 pub mod usage;
 pub mod wal_fetch_guard;
+pub mod watch;
 pub mod wire;

@@ -18,7 +18,7 @@ use jiff::civil::DateTime;
 pub use zone::Zone;
 
 /// 2000-01-01T00:00:00Z in microseconds of the Unix epoch: where PostgreSQL's time begins (POSTGRES_EPOCH_JDATE).
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+pub const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// A text is not a moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@
 use crate::cli::{Cli, Command, ConfigCommand, KeyCommand};
 use crate::codes::Code;
 use crate::commands;
+use crate::demo;
 use crate::environment::{Environment, Process};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -88,6 +89,14 @@ async fn execute(command: Command, session: &mut Session) -> Result<Box<dyn Repo
         Command::Config(ConfigCommand::Validate) => commands::config::validate(session).await,
         Command::Key(KeyCommand::New(arguments)) => commands::key::new(&arguments),
         Command::Key(KeyCommand::Show) => commands::key::show(session).await,
+        Command::Init(arguments) => commands::init::init(session, &arguments).await,
+        Command::Status(arguments) => commands::status::status(session, &arguments).await,
+        Command::List(arguments) => commands::status::list(session, &arguments).await,
+        Command::Window(arguments) => commands::status::windows(session, &arguments).await,
+        Command::Backup(arguments) => commands::backup::backup(session, &arguments).await,
+        Command::Stream(arguments) => commands::stream::stream(session, &arguments).await,
+        Command::Restore(arguments) => commands::restore::restore(session, &arguments).await,
+        Command::Demo(arguments) => demo::demo(session, &arguments).await,
         Command::Version => Ok(commands::version::version()),
     }
 }

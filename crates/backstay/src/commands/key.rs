@@ -25,12 +25,15 @@ struct Made {
 /// Makes a key file.
 pub fn new(arguments: &KeyNew) -> Result<Box<dyn Report>, Failure> {
     let file = arguments.file.clone();
+    let id = write_key_file(&file)?;
+    Ok(Box::new(Made { file, id }))
+}
+
+/// Writes a new master key into a file that is not there yet; returns the key's id.
+pub fn write_key_file(file: &Path) -> Result<String, Failure> {
     let (key, line) = keys::new_master()?;
-    write_new(&file, line.as_bytes()).map_err(|error| not_written(&file, &error))?;
-    Ok(Box::new(Made {
-        file,
-        id: key.master_key_id(),
-    }))
+    write_new(file, line.as_bytes()).map_err(|error| not_written(file, &error))?;
+    Ok(key.master_key_id())
 }
 
 fn write_new(path: &Path, line: &[u8]) -> io::Result<()> {

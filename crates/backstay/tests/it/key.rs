@@ -37,7 +37,7 @@ fn a_key_is_printed_by_no_command() {
     let mut said = place.run("key new").whole("key new");
     let line = fs::read_to_string(place.directory.join("backstay.key")).unwrap();
     let secret = line.split(':').nth(1).unwrap();
-    assert_eq!(secret.len(), 44);
+    assert_eq!(secret.len(), 43);
     place.write(
         "backstay.yaml",
         "version: 1\nrepo: file://./b\nkeys: [ { file: ./backstay.key } ]\n",

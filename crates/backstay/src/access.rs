@@ -1,0 +1,103 @@
+//! Opens what the configuration names: the repository and the servers.
+//!
+//! Promise: the wiring of store, retries, clock and keys is here and nowhere else.
+//! Not here: what is done with them (commands).
+
+use crate::codes::Code;
+use crate::config::{RepositoryPlace, Service};
+use crate::failure::Failure;
+use crate::keys::{self, Material};
+use crate::session::Session;
+use backstay_postgres::replication::command::SlotName;
+use backstay_postgres::replication::stream::Slot;
+use backstay_postgres::{Conninfo, PostgresSource};
+use backstay_repository::{KeyWarning, Recipient, Repository, SystemChance};
+use backstay_store::{LocalDirectory, Patience, RetryingStore, Store};
+use std::sync::Arc;
+
+/// Whether the place of the repository may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It must be there.
+    Existing,
+    /// It is made if it is missing.
+    Made,
+}
+
+/// The objects of the configured repository.
+pub async fn store(session: &mut Session, place: Place) -> Result<Arc<dyn Store>, Failure> {
+    let config = session.config()?;
+    let clock = Arc::clone(&session.clock);
+    let RepositoryPlace::Directory(path) = &config.repository.value;
+    let directory = match place {
+        Place::Existing => LocalDirectory::open(path, Arc::clone(&clock)).await,
+        Place::Made => LocalDirectory::create(path, Arc::clone(&clock)).await,
+    };
+    let directory = directory.map_err(|error| {
+        Failure::from(&error)
+            .at(config.repository.value.to_string())
+            .or("make a new repository with: backstay init")
+    })?;
+    Ok(Arc::new(RetryingStore::new(
+        Arc::new(directory),
+        clock,
+        Arc::new(SystemChance),
+        Patience::RUN,
+    )))
+}
+
+/// The configured repository with the configured keys.
+pub async fn repository(session: &mut Session) -> Result<Repository, Failure> {
+    let store = store(session, Place::Existing).await?;
+    let recipients = recipients(session).await?;
+    let clock = Arc::clone(&session.clock);
+    let repository = Repository::open(store, clock, Arc::new(SystemChance), &recipients).await?;
+    warn_about_keys(session, &repository);
+    Ok(repository)
+}
+
+/// The configured keys, as the repository wants them.
+pub async fn recipients(session: &mut Session) -> Result<Vec<Recipient>, Failure> {
+    let loaded = keys::load(session).await?;
+    let recipient = |material: Material| match material {
+        Material::Master(key) => Recipient::Raw(key),
+        Material::Passphrase(passphrase) => Recipient::Passphrase(passphrase),
+        Material::Age(recipient) => Recipient::Age(recipient),
+        Material::None => Recipient::None,
+    };
+    Ok(loaded
+        .keys
+        .into_iter()
+        .map(|key| recipient(key.material))
+        .collect())
+}
+
+fn warn_about_keys(session: &mut Session, repository: &Repository) {
+    for warning in repository.key_warnings() {
+        if warning == KeyWarning::NotEncrypted {
+            let text = "this repository is NOT encrypted by Backstay: whoever reads the store reads the data";
+            session.printer.warning(text);
+        }
+    }
+}
+
+/// The server of a service.
+pub fn server(session: &Session, service: &Service) -> Result<PostgresSource, Failure> {
+    let lookup = |name: &str| session.environment().get(name);
+    let text = service.postgresql.value.expose();
+    let conninfo =
+        Conninfo::parse(text, &lookup).map_err(|error| Failure::from(&error).at(service.place.clone()))?;
+    let slot = SlotName::new(&service.slot.value).ok_or_else(|| {
+        let message = format!(
+            "{:?} cannot be the name of a replication slot",
+            service.slot.value
+        );
+        let help = "choose 1 to 63 characters of a-z, 0-9 and _";
+        Failure::new(Code::ConfigValue, message, help).at(service.place.clone())
+    })?;
+    Ok(PostgresSource::new(
+        conninfo,
+        Some(Slot::CreateIfMissing(slot)),
+        Arc::clone(&session.clock),
+    ))
+}

@@ -1,0 +1,83 @@
+//! `backup`: takes a full backup now.
+
+use crate::access;
+use crate::cli::Backup;
+use crate::codes::Code;
+use crate::commands::scratch::Scratch;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::look::Look;
+use crate::session::Session;
+use crate::watch::Watch;
+use backstay_engine::jobs::backup::BackupJob;
+use backstay_engine::jobs::stream::settle_all;
+use backstay_engine::plan::show_time;
+use backstay_repository::{Head, HeadVerdict};
+use backstay_source::Checkpoint;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Takes a backup.
+pub async fn backup(session: &mut Session, arguments: &Backup) -> Result<Box<dyn Report>, Failure> {
+    let config = session.config()?;
+    let service = config.service(&arguments.service)?;
+    let repository = access::repository(session).await?;
+    let watch = Arc::new(Watch::new(session.progress()));
+    settle_all(&repository, &service.name, watch.as_ref()).await?;
+    let scratch = Scratch::make().map_err(|error| {
+        let help = "set TMPDIR to a directory that you may write to";
+        Failure::new(Code::LocalFile, "no scratch directory can be made", help).caused_by(&error)
+    })?;
+    let job = BackupJob {
+        name: service.name.clone(),
+        source: Arc::new(access::server(session, service)?),
+        repository,
+        class: arguments.keep,
+        checkpoint: if arguments.spread {
+            Checkpoint::Spread
+        } else {
+            Checkpoint::Fast
+        },
+        rate_max: arguments.rate_max,
+        scratch: scratch.path().to_owned(),
+        observer: watch.clone(),
+    };
+    let head = job.run().await;
+    watch.finish();
+    Ok(Box::new(Taken { head: head? }))
+}
+
+struct Taken {
+    head: Head,
+}
+
+impl Report for Taken {
+    fn human(&self, _: &Look) -> String {
+        let head = &self.head;
+        let seconds = head.finished.duration_since(head.created).as_secs_f64();
+        let mut text = format!("backup    {}\n", head.backup);
+        if let Some(log) = &head.log {
+            text.push_str(&format!("at        {}\n", show_time(log.stop_time)));
+        }
+        text.push_str(&format!(
+            "holds     {} files, {}; {} stored in {seconds:.1} s\nkept      {} (class {})\n",
+            head.totals.files, head.totals.bytes, head.totals.stored, head.expires_at, head.class
+        ));
+        for damage in &head.damage {
+            text.push_str(&format!("damaged   {damage}\n"));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({ "backup": self.head })
+    }
+
+    fn exit(&self) -> Exit {
+        match self.head.verdict {
+            HeadVerdict::Good => Exit::Done,
+            HeadVerdict::Damaged => Exit::Incomplete,
+        }
+    }
+}

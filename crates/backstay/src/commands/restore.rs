@@ -1,0 +1,228 @@
+//! `restore`: recovers a service to a point in time, into a new directory.
+//!
+//! Promise: the plan comes first; what cannot be reached is refused before anything is touched; production is never
+//! written to.
+
+use crate::access;
+use crate::cli::{Action, Restore};
+use crate::codes::Code;
+use crate::config::Service;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::look::Look;
+use crate::session::Session;
+use crate::time::{self, Target};
+use crate::watch::Watch;
+use backstay_engine::jobs::restore::{RestoreJob, Restored};
+use backstay_engine::plan::{Catalog, Request, RestorePlan, plan, show_time};
+use backstay_postgres::base_backup::BaseFacts;
+use backstay_postgres::wal::PostgresLog;
+use backstay_postgres::{PostgresDirectory, RestoreOptions};
+use backstay_source::{RecoveryAction, RecoveryStop, StartRequest};
+use backstay_terms::{ByteCount, EngineKind, Lsn};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Plans, and unless only the plan is wanted, restores.
+pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<dyn Report>, Failure> {
+    let config = session.config()?;
+    let service = config.service(&arguments.service)?;
+    let now = session.clock.now();
+    let target = time::read_target(&arguments.to, now, &|| session.reading_zone())?;
+    let repository = access::repository(session).await?;
+    let catalog = Catalog::read(&repository, EngineKind::Postgres, &service.name, None).await?;
+    let request = Request {
+        target: target.target.clone(),
+        base: arguments.base.clone(),
+        now,
+    };
+    let plan = plan(&catalog, &request, &PostgresLog).await?;
+    let planned = Planned {
+        service: service.name.to_string(),
+        echo: target,
+        plan: plan.clone(),
+    };
+    let Some(directory) = arguments.into.as_deref().filter(|_| !arguments.plan) else {
+        return Ok(Box::new(planned));
+    };
+    session.printer.note(planned.human_text().trim_end());
+    let directory = absolute(directory)?;
+    let watch = Arc::new(Watch::new(session.progress()));
+    let options = options(session, service, &plan, &directory);
+    let job = RestoreJob {
+        repository,
+        catalog,
+        plan,
+        target: Arc::new(PostgresDirectory::new(options)),
+        action: action(arguments.action),
+        start: arguments.start.then_some(StartRequest {
+            port: arguments.port,
+            wait_max: arguments.wait,
+        }),
+        observer: watch.clone(),
+        workers: std::thread::available_parallelism().map_or(2, |count| count.get().min(8)),
+    };
+    let restored = job.run().await;
+    watch.finish();
+    Ok(Box::new(Done {
+        planned,
+        directory,
+        restored: restored?,
+    }))
+}
+
+fn options(session: &Session, service: &Service, plan: &RestorePlan, directory: &Path) -> RestoreOptions {
+    // The configuration names tablespaces by where they lie at the server, the backup by number and place.
+    let facts = serde_json::from_value::<BaseFacts>(plan.head.engine.clone());
+    let known = facts.map(|facts| facts.tablespaces).unwrap_or_default();
+    let place = |location: &str| {
+        service
+            .tablespaces
+            .get(Path::new(location))
+            .map(|setting| setting.value.clone())
+    };
+    let tablespaces = known
+        .iter()
+        .filter_map(|known| Some((known.oid, place(&known.location)?)))
+        .collect();
+    RestoreOptions {
+        tablespaces,
+        ..RestoreOptions::new(directory, Arc::clone(&session.clock))
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        let help = "give the directory as an absolute path";
+        Failure::new(
+            Code::LocalFile,
+            format!("{} cannot be found", path.display()),
+            help,
+        )
+        .caused_by(&error)
+    })
+}
+
+fn action(action: Action) -> RecoveryAction {
+    match action {
+        Action::Pause => RecoveryAction::Pause,
+        Action::Promote => RecoveryAction::Promote,
+        Action::Shutdown => RecoveryAction::Shutdown,
+    }
+}
+
+struct Planned {
+    service: String,
+    echo: Target,
+    plan: RestorePlan,
+}
+
+fn stop_words(plan: &RestorePlan) -> String {
+    let time = plan
+        .time
+        .map(|time| format!(" ({})", show_time(time)))
+        .unwrap_or_default();
+    match plan.stop {
+        RecoveryStop::Consistent => "as soon as the backup is consistent".to_owned(),
+        RecoveryStop::After(at) => format!("after the record at {}{time}", Lsn::from(at)),
+        RecoveryStop::Before(at) => format!("before the record at {}{time}", Lsn::from(at)),
+    }
+}
+
+impl Planned {
+    fn human_text(&self) -> String {
+        let plan = &self.plan;
+        let head = &plan.head;
+        let taken = show_time(plan.log.stop_time);
+        let log = ByteCount(plan.log_bytes());
+        format!(
+            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {} in {} files\n  \
+             replay      {} segments ({log}) on timeline {}\n  stops       {}\n  production  untouched\n",
+            self.service,
+            self.echo.echo,
+            head.backup,
+            head.totals.bytes,
+            head.totals.files,
+            plan.segments.len(),
+            plan.timeline,
+            stop_words(plan),
+        )
+    }
+
+    fn value(&self) -> Value {
+        let plan = &self.plan;
+        let (kind, lsn) = match plan.stop {
+            RecoveryStop::Consistent => ("consistent", plan.log.stop),
+            RecoveryStop::After(at) => ("after", at),
+            RecoveryStop::Before(at) => ("before", at),
+        };
+        json!({
+            "service": self.service,
+            "target": self.echo.echo,
+            "backup": plan.head.backup,
+            "consistent_at": show_time(plan.log.stop_time),
+            "bytes": plan.head.totals.bytes,
+            "files": plan.head.totals.files,
+            "timeline": plan.timeline,
+            "segments": plan.segments.len(),
+            "stop": { "kind": kind, "lsn": Lsn::from(lsn), "time": plan.time.map(show_time) },
+        })
+    }
+}
+
+impl Report for Planned {
+    fn human(&self, _: &Look) -> String {
+        self.human_text()
+    }
+
+    fn json(&self) -> Value {
+        json!({ "plan": self.value() })
+    }
+}
+
+struct Done {
+    planned: Planned,
+    directory: PathBuf,
+    restored: Restored,
+}
+
+impl Report for Done {
+    fn human(&self, _: &Look) -> String {
+        let restored = &self.restored;
+        let mut text = format!(
+            "restored  {} files, {}, and {} log segments into {}\n",
+            restored.files,
+            ByteCount(restored.bytes),
+            restored.segments,
+            self.directory.display()
+        );
+        match &restored.evidence {
+            None => text.push_str("next      start it with the PostgreSQL of its version; it recovers to the target by itself\n"),
+            Some(evidence) => {
+                let state = &evidence.state;
+                text.push_str(&format!("reached   {}, {state}\n", Lsn::from(evidence.replayed)));
+                if let Some(time) = &evidence.last_transaction {
+                    text.push_str(&format!("last      transaction at {time}\n"));
+                }
+                for (database, table, rows) in &evidence.rows {
+                    text.push_str(&format!("rows      {rows:>10}  {database}.{table}\n"));
+                }
+                text.push_str(&format!("connect   {}\n", evidence.connect));
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let restored = &self.restored;
+        json!({
+            "plan": self.planned.value(),
+            "directory": self.directory.display().to_string(),
+            "files": restored.files,
+            "bytes": restored.bytes,
+            "segments": restored.segments,
+            "evidence": restored.evidence,
+        })
+    }
+}

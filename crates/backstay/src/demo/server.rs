@@ -1,0 +1,225 @@
+//! A throw-away PostgreSQL server.
+//!
+//! Promise: listens on a unix socket alone; runs as an unprivileged user also when we are root; is stopped by its pid,
+//! also when it is only dropped.
+
+use crate::codes::Code;
+use crate::failure::Failure;
+use backstay_postgres::{Connection, Conninfo, Mode};
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long the server may take to answer.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// Where Debian keeps the programs of each version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// A user to run as.
+#[derive(Clone, Copy, Debug)]
+struct User {
+    id: u32,
+    group: u32,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    programs: PathBuf,
+    data: PathBuf,
+    sockets: PathBuf,
+    user: Option<User>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Makes a cluster in `room` and starts it.
+    pub async fn start(room: &Path, path: &str) -> Result<Server, Failure> {
+        let programs = programs(path)?;
+        let user = unprivileged()?;
+        let (data, sockets) = (room.join("source"), room.join("run"));
+        for directory in [&data, &sockets] {
+            make(directory, user)?;
+        }
+        let mut server = Server {
+            programs,
+            data,
+            sockets,
+            user,
+            child: None,
+        };
+        server.initialise()?;
+        server.launch()?;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// How to connect to it.
+    pub fn conninfo_text(&self) -> String {
+        format!(
+            "host={} port=5432 user=postgres dbname=postgres",
+            self.sockets.display()
+        )
+    }
+
+    /// An ordinary connection.
+    pub async fn connect(&self) -> Result<Connection, Failure> {
+        connect(&self.conninfo_text()).await
+    }
+
+    /// Stops it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Gone already is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn initialise(&self) -> Result<(), Failure> {
+        let data = self.data.display().to_string();
+        let arguments = [
+            "-D",
+            &data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+            "-k",
+        ];
+        let output = self.command("initdb").args(arguments).output();
+        let output = output.map_err(|error| refused("initdb cannot be run").caused_by(&error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(refused("initdb made no cluster").fact("it said", said))
+    }
+
+    fn launch(&mut self) -> Result<(), Failure> {
+        let log = std::fs::File::create(self.sockets.join("server.log"));
+        let log = log.map_err(|error| refused("the server's log cannot be written").caused_by(&error))?;
+        let mut command = self.command("postgres");
+        command
+            .arg("-D")
+            .arg(&self.data)
+            .arg("-c")
+            .arg("listen_addresses=")
+            .arg("-k")
+            .arg(&self.sockets);
+        for setting in [
+            "wal_level=replica",
+            "max_wal_senders=5",
+            "max_wal_size=2GB",
+            "fsync=off",
+        ] {
+            command.arg("-c").arg(setting);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.map_err(|error| refused("postgres cannot be started").caused_by(&error))?);
+        Ok(())
+    }
+
+    async fn wait_until_ready(&self) -> Result<(), Failure> {
+        let waiting = async {
+            while self.connect().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let late = |_| refused("the server did not answer within a minute");
+        tokio::time::timeout(READY_MAX, waiting).await.map_err(late)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        if let Some(user) = self.user {
+            command.uid(user.id).gid(user.group);
+        }
+        command.env("LC_ALL", "C").current_dir("/");
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An ordinary connection.
+pub async fn connect(text: &str) -> Result<Connection, Failure> {
+    let conninfo = Conninfo::parse(text, &|_| None).map_err(|error| Failure::from(&error))?;
+    let connected = Connection::connect(&conninfo, Mode::Sql).await;
+    connected.map_err(|error| Failure::from(backstay_source::SourceError::from(error)))
+}
+
+fn refused(what: &str) -> Failure {
+    let help = "install PostgreSQL of Debian: apt-get install postgresql-15; then run the demo again";
+    Failure::new(Code::ServerNotReady, what, help)
+}
+
+fn make(directory: &Path, user: Option<User>) -> Result<(), Failure> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(directory);
+    let owned = made.and_then(|()| match user {
+        Some(user) => chown(directory, Some(user.id), Some(user.group)),
+        None => Ok(()),
+    });
+    owned.map_err(|error| {
+        let help = "set TMPDIR to a directory that you may write to";
+        Failure::new(
+            Code::LocalFile,
+            format!("{} cannot be made", directory.display()),
+            help,
+        )
+        .caused_by(&error)
+    })
+}
+
+/// The newest version's programs, or those on PATH.
+fn programs(path: &str) -> Result<PathBuf, Failure> {
+    let versions = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten();
+    let mut installed: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().to_str()?.parse().ok()?,
+                entry.path().join("bin"),
+            ))
+        })
+        .collect();
+    installed.sort();
+    let newest = installed.into_iter().rev().map(|(_, programs)| programs);
+    let has_server =
+        |programs: &PathBuf| programs.join("initdb").is_file() && programs.join("postgres").is_file();
+    let found = newest.chain(std::env::split_paths(path)).find(has_server);
+    found.ok_or_else(|| refused("no PostgreSQL server is installed on this machine"))
+}
+
+/// PostgreSQL refuses to run as root: then the user `postgres`, or `nobody`.
+fn unprivileged() -> Result<Option<User>, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let find = |name: &str| {
+        let line = users.lines().find(|line| line.starts_with(&format!("{name}:")))?;
+        let mut fields = line.split(':').skip(2);
+        Some(User {
+            id: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+        })
+    };
+    let user = find("postgres").or_else(|| find("nobody"));
+    user.map(Some)
+        .ok_or_else(|| refused("there is neither a user postgres nor a user nobody to run the server as"))
+}

@@ -1,0 +1,80 @@
+//! Hears what jobs do: progress to the person who waits, the rest to the log.
+//!
+//! Promise: never fails, never blocks a job for longer than drawing one line.
+
+use crate::render::progress::{Progress, Step};
+use backstay_engine::{Fact, Observer};
+use backstay_source::Phase;
+use backstay_terms::{ByteCount, Lsn};
+use std::sync::{Mutex, PoisonError};
+use tracing::{debug, error, info, warn};
+
+/// Shows progress and logs facts.
+#[derive(Debug)]
+pub struct Watch {
+    progress: Mutex<Progress>,
+}
+
+impl Watch {
+    /// Shows on `progress`.
+    pub fn new(progress: Progress) -> Watch {
+        Watch {
+            progress: Mutex::new(progress),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish();
+    }
+
+    fn step(&self, phase: &str, done: u64, total: Option<u64>) {
+        let step = Step {
+            phase: phase.to_owned(),
+            done: ByteCount(done),
+            total: total.map(ByteCount),
+        };
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .step(&step);
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::WaitingForCheckpoint => "checkpoint",
+        Phase::Copying => "copy",
+        Phase::CollectingLog => "log",
+        Phase::Checking => "compare",
+    }
+}
+
+impl Observer for Watch {
+    fn observe(&self, fact: &Fact) {
+        match fact {
+            Fact::BaseProgress(progress) => {
+                self.step(phase(progress.phase), progress.done, progress.estimate)
+            }
+            Fact::RestoreProgress { done, total } => self.step("restore", *done, Some(*total)),
+            Fact::RestoreStep { step } => debug!(step, "restore goes on"),
+            Fact::BackupCommitted { backup, stored } => info!(%backup, bytes = stored.0, "backup committed"),
+            Fact::StreamAttached { branch, from, reason } => {
+                info!(%branch, lsn = %Lsn::from(*from), reason, "stream attached");
+            }
+            Fact::LineageBegan { branch, reason } => {
+                error!(%branch, reason, "another history of bytes began; take a new backup, and find out why");
+            }
+            Fact::LogDurable { position } => debug!(lsn = %Lsn::from(*position), "log durable"),
+            Fact::RangeStored { level, from, to } => {
+                debug!(level, from = %Lsn::from(*from), to = %Lsn::from(*to), "range stored");
+            }
+            Fact::LogGap { what } => error!(what, "the log has a gap; take a new backup now"),
+            Fact::Settled { bytes } => info!(bytes = bytes.0, "live ranges settled"),
+            Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),
+        }
+    }
+}
