@@ -249,7 +249,7 @@ impl Start<'_> {
         RestoreError::Elsewhere {
             directory: self.options.directory.clone(),
             replayed: observed.replayed.to_string(),
-            said: server.log.last_words(),
+            said: server.log.pause_words(),
         }
     }
 

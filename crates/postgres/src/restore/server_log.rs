@@ -47,6 +47,12 @@ impl ServerLog {
         last_words(&self.text())
     }
 
+    /// Why the server pauses, as it said itself: settings that are too low are a warning to it.
+    pub(super) fn pause_words(&self) -> String {
+        let text = self.text();
+        said(&text, &["WARNING:  "]).unwrap_or_else(|| last_words(&text))
+    }
+
     /// Where the server said that it stopped replaying.
     pub(super) fn stopped_at(&self) -> Option<Lsn> {
         stopped_at(&self.text())
@@ -71,42 +77,31 @@ impl ServerLog {
 
 /// The last fatal message with what explains it, or else the last line.
 fn last_words(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let fatal = lines
-        .iter()
-        .rposition(|line| message(line).is_some_and(is_a_cause));
-    let Some(at) = fatal else {
-        let last = lines.iter().rev().find(|line| !line.trim().is_empty());
-        return short(last.unwrap_or(&"it wrote nothing into its log"));
-    };
-    let mut said = lines
-        .get(at)
-        .and_then(|line| message(line))
-        .unwrap_or_default()
-        .to_owned();
-    for line in lines.iter().skip(at + 1) {
-        match explanation(line) {
-            Some(more) => said = format!("{said}; {more}"),
-            None => break,
-        }
-    }
-    short(&said)
+    said(text, &["FATAL:  ", "PANIC:  "]).unwrap_or_else(|| {
+        let last = text.lines().rev().find(|line| !line.trim().is_empty());
+        short(last.unwrap_or("it wrote nothing into its log"))
+    })
 }
 
-fn message(line: &str) -> Option<&str> {
-    let at = ["FATAL:  ", "PANIC:  "]
-        .iter()
-        .filter_map(|word| line.find(word))
-        .min()?;
+/// The last message of these severities, with the detail and hint that follow it.
+fn said(text: &str, severities: &[&str]) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let of_these = |line: &&str| message(line, severities).is_some_and(is_a_cause);
+    let at = lines.iter().rposition(of_these)?;
+    let mut said = message(lines.get(at)?, severities)?.to_owned();
+    for more in lines.iter().skip(at + 1).map_while(|line| explanation(line)) {
+        said = format!("{said}; {more}");
+    }
+    Some(short(&said))
+}
+
+fn message<'a>(line: &'a str, severities: &[&str]) -> Option<&'a str> {
+    let at = severities.iter().filter_map(|word| line.find(word)).min()?;
     line.get(at..)
 }
 
 fn explanation(line: &str) -> Option<&str> {
-    let at = ["DETAIL:  ", "HINT:  "]
-        .iter()
-        .filter_map(|word| line.find(word))
-        .min()?;
-    line.get(at..)
+    message(line, &["DETAIL:  ", "HINT:  "])
 }
 
 // Our own attempts to connect are refused with these while the server comes up or goes down.
