@@ -11,6 +11,7 @@ use backstay_codec::{KeyClass, KeyId, KeySet, SecretKey, Wrap};
 use backstay_store::{Key, list_all};
 use backstay_terms::{Suffix, WrapId};
 use bytes::Bytes;
+use serde::Deserialize;
 
 impl Repository {
     /// Makes new keys of these classes, wraps them for every recipient, and opens one wrap again.
@@ -25,51 +26,36 @@ impl Repository {
             written.push(self.add_wrap(envelope, recipient, &keys).await?);
         }
         self.prove_envelope(envelope, &keys, &written).await?;
-        self.remember(&keys);
+        self.remember(envelope, &keys);
         Ok(keys)
     }
 
     /// The keys of an envelope, from every wrap that a configured key opens.
     pub(crate) async fn open_envelope(&self, envelope: &EnvelopePlace) -> Result<KeySet, RepositoryError> {
-        let mut keys = KeySet::default();
-        let mut recipients = Vec::new();
-        for object in list_all(self.store(), &envelope.prefix()?, None).await? {
-            let wrap = self.read_wrap(&object.key).await?;
-            match self.open_wrap(envelope, &wrap) {
-                Some(opened) => {
-                    self.remember(&opened);
-                    keys = keys.or(opened);
-                }
-                None => recipients.push(wrap.recipient().to_string()),
-            }
-        }
+        let wraps = self.read_wraps(envelope).await?;
+        let opened = wraps.iter().filter_map(|wrap| wrap.keys.clone());
+        let keys = opened.fold(KeySet::default(), KeySet::or);
         if keys.is_empty() {
-            recipients.dedup();
-            let recipients = if recipients.is_empty() {
-                "nobody: it has no wraps".into()
-            } else {
-                recipients.join(", ")
-            };
-            return Err(RepositoryError::NoKey {
-                envelope: envelope.name.clone(),
-                recipients,
-            });
+            return Err(no_key(envelope, &wraps));
         }
         Ok(keys)
     }
 
-    /// Adds wraps for every recipient that has none yet; returns how many were added. Needs a key that opens it.
+    /// Adds wraps for every recipient that has none yet; returns how many were added. Needs a key that opens it. An
+    /// envelope may hold several sets of keys (two processes made a month's at once): a recipient gets each.
     pub async fn rewrap(&self, envelope: &EnvelopePlace) -> Result<usize, RepositoryError> {
-        let keys = self.open_envelope(envelope).await?;
-        let mut present = Vec::new();
-        for object in list_all(self.store(), &envelope.prefix()?, None).await? {
-            present.push(self.read_wrap(&object.key).await?.recipient().to_string());
+        let wraps = self.read_wraps(envelope).await?;
+        let sets = distinct_sets(&wraps);
+        if sets.is_empty() {
+            return Err(no_key(envelope, &wraps));
         }
         let mut added = 0;
-        for recipient in self.ready() {
-            if !present.contains(&recipient.name()) {
-                self.add_wrap(envelope, recipient, &keys).await?;
-                added += 1;
+        for keys in &sets {
+            for recipient in self.ready() {
+                if !wraps.iter().any(|wrap| wrap.gives(recipient, keys)) {
+                    self.add_wrap(envelope, recipient, keys).await?;
+                    added += 1;
+                }
             }
         }
         Ok(added)
@@ -129,20 +115,45 @@ impl Repository {
         Wrap::from_json(&json).map_err(|e| RepositoryError::malformed(key, e))
     }
 
+    /// Every wrap of an envelope. What is no wrap counts for nothing and harms nobody (KEY-3).
+    async fn read_wraps(&self, envelope: &EnvelopePlace) -> Result<Vec<ReadWrap>, RepositoryError> {
+        let mut wraps = Vec::new();
+        for object in list_all(self.store(), &envelope.prefix()?, None).await? {
+            let json = self.store().get(&object.key).await?;
+            let (Ok(wrap), Ok(Stated { key_ids })) = (Wrap::from_json(&json), serde_json::from_slice(&json))
+            else {
+                wraps.push(ReadWrap::unreadable(&object.key));
+                continue;
+            };
+            let keys = self.open_wrap(envelope, &wrap);
+            if let Some(keys) = &keys {
+                self.remember(envelope, keys);
+            }
+            wraps.push(ReadWrap {
+                recipient: wrap.recipient().to_string(),
+                key_ids,
+                keys,
+            });
+        }
+        Ok(wraps)
+    }
+
     fn open_wrap(&self, envelope: &EnvelopePlace, wrap: &Wrap) -> Option<KeySet> {
         self.ready()
             .iter()
             .find_map(|recipient| recipient.open(&envelope.name, wrap))
     }
 
-    /// The key with this id; opens the envelope if it is not yet known.
+    /// The key of this class with this id; opens the envelope if it is not yet known. A key of another envelope or class
+    /// never serves: whoever holds that one cannot make objects for this one.
     pub(crate) async fn key_with_id(
         &self,
         id: &KeyId,
+        class: KeyClass,
         envelope: &EnvelopePlace,
         object: &Key,
     ) -> Result<SecretKey, RepositoryError> {
-        if let Some(key) = self.remembered(id) {
+        if let Some(key) = self.remembered(envelope, class, id) {
             return Ok(key);
         }
         self.open_envelope(envelope).await?;
@@ -150,7 +161,93 @@ impl Repository {
             object: object.to_string(),
             id: *id,
         };
-        self.remembered(id).ok_or_else(unknown)
+        self.remembered(envelope, class, id).ok_or_else(unknown)
+    }
+}
+
+/// A wrap: what it says, and what a configured key got out of it.
+struct ReadWrap {
+    recipient: String,
+    key_ids: StatedIds,
+    keys: Option<KeySet>,
+}
+
+/// The part of a wrap that is clear and concerns its keys.
+#[derive(Deserialize)]
+struct Stated {
+    key_ids: StatedIds,
+}
+
+#[derive(Default, Deserialize)]
+struct StatedIds {
+    data: Option<KeyId>,
+    index: Option<KeyId>,
+    facts: Option<KeyId>,
+}
+
+impl ReadWrap {
+    fn unreadable(key: &Key) -> ReadWrap {
+        ReadWrap {
+            recipient: format!("nobody ({key} is no wrap)"),
+            key_ids: StatedIds::default(),
+            keys: None,
+        }
+    }
+
+    /// Whether this recipient gets these keys from it. What we can open must open; of others we have the wrap's word.
+    fn gives(&self, recipient: &Ready, keys: &KeySet) -> bool {
+        if self.recipient != recipient.name() {
+            return false;
+        }
+        match recipient {
+            Ready::Age(_) => KeyClass::ALL.iter().all(|class| {
+                keys.get(*class)
+                    .is_none_or(|key| self.key_ids.get(*class) == Some(key.id()))
+            }),
+            _ => self.keys.as_ref().is_some_and(|opened| holds(opened, keys)),
+        }
+    }
+}
+
+impl StatedIds {
+    fn get(&self, class: KeyClass) -> Option<KeyId> {
+        match class {
+            KeyClass::Data => self.data,
+            KeyClass::Index => self.index,
+            KeyClass::Facts => self.facts,
+        }
+    }
+}
+
+/// True if `all` has every key of `some`.
+fn holds(all: &KeySet, some: &KeySet) -> bool {
+    let has = |class: &KeyClass| some.get(*class).is_none() || some.get(*class) == all.get(*class);
+    KeyClass::ALL.iter().all(has)
+}
+
+/// The sets of keys that the opened wraps carry, without those that another one holds whole.
+fn distinct_sets(wraps: &[ReadWrap]) -> Vec<KeySet> {
+    let mut sets: Vec<KeySet> = Vec::new();
+    for keys in wraps.iter().filter_map(|wrap| wrap.keys.as_ref()) {
+        if !sets.iter().any(|set| holds(set, keys)) {
+            sets.retain(|set| !holds(keys, set));
+            sets.push(keys.clone());
+        }
+    }
+    sets
+}
+
+fn no_key(envelope: &EnvelopePlace, wraps: &[ReadWrap]) -> RepositoryError {
+    let mut recipients: Vec<&str> = wraps.iter().map(|wrap| wrap.recipient.as_str()).collect();
+    recipients.sort_unstable();
+    recipients.dedup();
+    let recipients = match recipients.is_empty() {
+        true => "nobody: it has no wraps".to_owned(),
+        false => recipients.join(", "),
+    };
+    RepositoryError::NoKey {
+        envelope: envelope.name.clone(),
+        recipients,
     }
 }
 
@@ -168,7 +265,7 @@ impl Ready {
     fn wrap(&self, envelope: &str, keys: &KeySet) -> Result<Wrap, RepositoryError> {
         let wrapped = match self {
             Ready::Raw(key) => Wrap::raw(envelope, key, keys),
-            Ready::Passphrase { id, key } => Wrap::passphrase(envelope, id, key, keys),
+            Ready::Passphrase { id, key, .. } => Wrap::passphrase(envelope, id, key, keys),
             Ready::Age(recipient) => Wrap::age(envelope, recipient, keys),
             Ready::None => Wrap::none(envelope, keys),
         };
@@ -178,7 +275,10 @@ impl Ready {
     fn open(&self, envelope: &str, wrap: &Wrap) -> Option<KeySet> {
         match self {
             Ready::Raw(key) => wrap.open_raw(envelope, key).ok(),
-            Ready::Passphrase { id, key } => wrap.open_passphrase(envelope, id, key).ok(),
+            Ready::Passphrase { id, key, others } => {
+                let mut keyrings = std::iter::once((id, key)).chain(others.iter().map(|(id, key)| (id, key)));
+                keyrings.find_map(|(id, key)| wrap.open_passphrase(envelope, id, key).ok())
+            }
             Ready::Age(_) => None,
             Ready::None => wrap.open_none(envelope).ok(),
         }

@@ -134,6 +134,17 @@ impl RepositoryError {
         }
     }
 
+    /// Refuses an object of a format version that this program does not know.
+    pub(crate) fn refuse_newer(object: impl std::fmt::Display, format: u32) -> Result<(), RepositoryError> {
+        match format {
+            1 => Ok(()),
+            format => Err(RepositoryError::NewerFormat {
+                object: object.to_string(),
+                format,
+            }),
+        }
+    }
+
     /// What to do.
     pub fn advice(&self) -> String {
         match self {

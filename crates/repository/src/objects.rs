@@ -106,7 +106,10 @@ impl Repository {
             source,
         };
         let header = Header::read(&body, &place.logical).map_err(sealed)?;
-        let key = self.key_with_id(header.key_id(), envelope, &place.key).await?;
+        let class = kind.key_class();
+        let key = self
+            .key_with_id(header.key_id(), class, envelope, &place.key)
+            .await?;
         let (logical, at) = (place.logical.clone(), place.key.to_string());
         let work = move || {
             unseal(kind, &key, &logical, &body).map_err(|source| RepositoryError::Sealed { key: at, source })

@@ -4,6 +4,7 @@
 //! Not here: reading key files and environment (backstay::config), the wraps themselves (backstay-codec).
 
 use crate::layout;
+use crate::objects::on_worker;
 use crate::{Repository, RepositoryError};
 use backstay_codec::{Keyring, Passphrase, SecretKey};
 use backstay_store::{Created, Prefix, list_all};
@@ -27,7 +28,13 @@ pub enum Recipient {
 #[derive(Clone, Debug)]
 pub(crate) enum Ready {
     Raw(SecretKey),
-    Passphrase { id: String, key: SecretKey },
+    /// Wraps through one keyring object; opens through each that the passphrase opens: two processes that both made
+    /// one harm nobody.
+    Passphrase {
+        id: String,
+        key: SecretKey,
+        others: Vec<(String, SecretKey)>,
+    },
     Age(String),
     None,
 }
@@ -82,19 +89,26 @@ async fn open_or_make_keyring(
     passphrase: &Passphrase,
     chance: u64,
 ) -> Result<Ready, RepositoryError> {
-    let mut found = 0;
-    for object in list_all(store, &Prefix::new("keyring/")?, None).await? {
-        found += 1;
+    let mut opened = Vec::new();
+    let mut unreadable = None;
+    let objects = list_all(store, &Prefix::new("keyring/")?, None).await?;
+    for object in &objects {
         let json = store.get(&object.key).await?;
-        let keyring = Keyring::from_json(&json).map_err(|e| RepositoryError::malformed(&object.key, e))?;
-        let passphrase = passphrase.clone();
-        let id = keyring.id().to_owned();
-        let opened = tokio::task::spawn_blocking(move || keyring.open(&passphrase)).await;
-        if let Ok(Ok(key)) = opened {
-            return Ok(Ready::Passphrase { id, key });
+        match Keyring::from_json(&json) {
+            Ok(keyring) => opened.extend(open_keyring(keyring, passphrase.clone()).await?),
+            Err(error) => unreadable = Some(RepositoryError::malformed(&object.key, error)),
         }
     }
-    if found > 0 {
+    if !opened.is_empty() {
+        let (id, key) = opened.remove(0);
+        let others = opened;
+        return Ok(Ready::Passphrase { id, key, others });
+    }
+    if let Some(error) = unreadable {
+        return Err(error);
+    }
+    if !objects.is_empty() {
+        let found = objects.len();
         let what = format!("the passphrase opens none of the {found} keyring objects of this repository");
         return Err(RepositoryError::Key { what });
     }
@@ -102,6 +116,19 @@ async fn open_or_make_keyring(
     let (keyring, key) = Keyring::create(&id, passphrase).map_err(RepositoryError::encoding)?;
     let body = Bytes::from(keyring.to_json());
     match store.put_if_absent(&layout::keyring(&id)?, body).await? {
-        Created::Now | Created::AlreadyThere => Ok(Ready::Passphrase { id, key }),
+        Created::Now | Created::AlreadyThere => Ok(Ready::Passphrase {
+            id,
+            key,
+            others: Vec::new(),
+        }),
     }
+}
+
+/// The key in a keyring object, if the passphrase opens it.
+async fn open_keyring(
+    keyring: Keyring,
+    passphrase: Passphrase,
+) -> Result<Option<(String, SecretKey)>, RepositoryError> {
+    let id = keyring.id().to_owned();
+    on_worker(move || Ok(keyring.open(&passphrase).ok().map(|key| (id, key)))).await
 }

@@ -4,10 +4,11 @@
 //! is read or written. Time and chance come from what the caller passed in.
 //! Not here: what is stored (base, log, runs).
 
+use crate::layout::EnvelopePlace;
 use crate::recipients::{Ready, Recipient, make_ready};
 use crate::{RepositoryError, layout};
 use backstay_clock::{Chance, Clock};
-use backstay_codec::{KeyId, KeySet, SecretKey, random_u64};
+use backstay_codec::{KeyClass, KeyId, KeySet, SecretKey, random_u64};
 use backstay_store::{Created, Key, Prefix, Store, StoreError};
 use backstay_terms::{Suffix, TimedId};
 use bytes::Bytes;
@@ -50,9 +51,12 @@ struct Shared {
     chance: Arc<dyn Chance>,
     info: RepositoryInfo,
     ready: Vec<Ready>,
-    keys: Mutex<HashMap<KeyId, SecretKey>>,
+    keys: Mutex<HashMap<KnownKey, SecretKey>>,
     months: Mutex<HashMap<String, SecretKey>>,
 }
+
+/// By what this process knows a key: envelope, class, id.
+type KnownKey = (String, KeyClass, KeyId);
 
 impl Repository {
     /// Makes a repository in an empty place and opens it.
@@ -144,20 +148,23 @@ impl Repository {
         &self.shared.ready
     }
 
-    pub(crate) fn remember(&self, keys: &KeySet) {
+    pub(crate) fn remember(&self, envelope: &EnvelopePlace, keys: &KeySet) {
         let mut known = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in [&keys.data, &keys.index, &keys.facts].into_iter().flatten() {
-            known.insert(key.id(), key.clone());
+        for class in KeyClass::ALL {
+            if let Some(key) = keys.get(class) {
+                known.insert((envelope.name.clone(), class, key.id()), key.clone());
+            }
         }
     }
 
-    pub(crate) fn remembered(&self, id: &KeyId) -> Option<SecretKey> {
-        self.shared
-            .keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+    pub(crate) fn remembered(
+        &self,
+        envelope: &EnvelopePlace,
+        class: KeyClass,
+        id: &KeyId,
+    ) -> Option<SecretKey> {
+        let known = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(envelope.name.clone(), class, *id)).cloned()
     }
 
     pub(crate) fn month_key(&self, envelope: &str) -> Option<SecretKey> {
@@ -196,7 +203,13 @@ async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError>
             format,
         });
     }
-    serde_json::from_slice(&json).map_err(malformed)
+    let info: RepositoryInfo = serde_json::from_slice(&json).map_err(malformed)?;
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if info.repository.len() != 32 || !info.repository.bytes().all(hex) {
+        let what = "its repository id is not 32 hexadecimal digits";
+        return Err(RepositoryError::malformed(layout::REPOSITORY, what));
+    }
+    Ok(info)
 }
 
 async fn refuse_if_not_empty(store: &dyn Store) -> Result<(), RepositoryError> {

@@ -93,7 +93,10 @@ impl Repository {
     pub async fn read_run_finished(&self, run: &RunId) -> Result<RunFinished, RepositoryError> {
         let place = layout::run(run, RunMoment::Finished)?;
         let json = self.get_fact(&place, Kind::Run, run.moment()).await?;
-        serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&place.key, e))
+        let record: RunFinished =
+            serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&place.key, e))?;
+        RepositoryError::refuse_newer(&place.key, record.started.format)?;
+        Ok(record)
     }
 
     /// Seals a fact with this month's key and stores it.
@@ -160,7 +163,12 @@ impl Repository {
                 Err(RepositoryError::NoKey { .. }) => {
                     self.create_envelope(&envelope, &[KeyClass::Facts]).await?
                 }
-                opened => opened?,
+                // A process that died while it made the month's key left wraps for some recipients only.
+                Ok(keys) => {
+                    self.rewrap(&envelope).await?;
+                    keys
+                }
+                Err(error) => return Err(error),
             },
         };
         let key = required(&keys.facts, "facts")?;

@@ -5,7 +5,7 @@
 //! Not here: where files go (backstay-engine::jobs::restore).
 
 use super::head::Head;
-use super::table_writer::{required, sealing};
+use super::table_writer::container_kind;
 use super::tables::{
     Extent, FileRow, FrameRow, PackRow, RootTable, TABLE_BYTES_MAX, TableKind, TableRow, lines, records,
 };
@@ -13,7 +13,7 @@ use crate::layout::{BackupPlace, EnvelopePlace, heads_prefix};
 use crate::objects::on_worker;
 use crate::{Repository, RepositoryError};
 use backstay_codec::{
-    Decompressor, FRAME_PLAINTEXT, FrameError, KeySet, Kind, Opener, SecretKey, Sha256, digest,
+    Decompressor, FRAME_PLAINTEXT, FrameError, KeyClass, Kind, Opener, SecretKey, Sha256, digest,
     plaintext_length, unseal,
 };
 use backstay_store::{Prefix, list_all};
@@ -112,13 +112,12 @@ impl BaseReader {
     /// Opens a backup and compares its tables with each other.
     pub async fn open(repository: &Repository, place: &BackupPlace) -> Result<BaseReader, RepositoryError> {
         let head = repository.read_head(place).await?;
-        let keys = repository.open_envelope(&envelope_of(place)).await?;
-        let data = required(&keys.data, "data")?;
-        if data.id() != head.key_ids.data {
-            let (object, id) = (place.backup.to_string(), head.key_ids.data);
-            return Err(RepositoryError::UnknownKey { object, id });
-        }
-        let tables = Arc::new(read_tables(repository, place, &keys, head).await?);
+        // KEY-3: the key that the head names, whatever else the envelope holds.
+        let (id, at) = (head.key_ids.data, place.head()?.key);
+        let data = repository
+            .key_with_id(&id, KeyClass::Data, &envelope_of(place), &at)
+            .await?;
+        let tables = Arc::new(read_tables(repository, place, head).await?);
         Ok(BaseReader {
             repository: repository.clone(),
             place: place.clone(),
@@ -185,13 +184,9 @@ impl BaseReader {
 
     /// The server's own manifest, byte for byte.
     pub async fn server_manifest(&self) -> Result<Vec<u8>, RepositoryError> {
-        let keys = KeySet {
-            data: Some(self.data.clone()),
-            ..KeySet::default()
-        };
         let mut manifest = Vec::new();
         for row in &self.tables.manifest {
-            manifest.extend(read_table(&self.repository, &self.place, &keys, row).await?);
+            manifest.extend(read_table(&self.repository, &self.place, row).await?);
         }
         Ok(manifest)
     }
@@ -337,7 +332,6 @@ fn decompress(compressed: &[u8], plain: u32, place: &BackupPlace) -> Result<Vec<
 async fn read_tables(
     repository: &Repository,
     place: &BackupPlace,
-    keys: &KeySet,
     head: Head,
 ) -> Result<Tables, RepositoryError> {
     let root_place = place.table(&head.root.name)?;
@@ -360,7 +354,7 @@ async fn read_tables(
         .iter()
         .filter(|row| row.kind != TableKind::ServerManifest)
     {
-        let content = read_table(repository, place, keys, row).await?;
+        let content = read_table(repository, place, row).await?;
         contents.entry(row.kind).or_default().extend(content);
     }
     let content = |kind| contents.get(&kind).map_or(&[][..], Vec::as_slice);
@@ -395,16 +389,11 @@ fn decompress_root(compressed: &[u8]) -> Result<Vec<u8>, FrameError> {
 async fn read_table(
     repository: &Repository,
     place: &BackupPlace,
-    keys: &KeySet,
     row: &TableRow,
 ) -> Result<Vec<u8>, RepositoryError> {
     let at = place.table(&row.name)?;
-    let (kind, _) = sealing(row.kind, keys).or_else(|error| match row.kind {
-        TableKind::PackList => Ok((Kind::PackList, required(&keys.data, "data")?)),
-        _ => Err(error),
-    })?;
     let compressed = repository
-        .get_recorded(&at, kind, &envelope_of(place), &row.sha256)
+        .get_recorded(&at, container_kind(row.kind), &envelope_of(place), &row.sha256)
         .await?;
     let plain = usize::try_from(row.plain)
         .ok()

@@ -110,7 +110,9 @@ impl TableWriter {
             "a part is stored as soon as it passes PART_BYTES"
         );
         let name = format!("t{:04}", self.rows.len() + 1);
-        let (sealed_as, key) = sealing(kind, &self.keys)?;
+        let sealed_as = container_kind(kind);
+        let class = sealed_as.key_class();
+        let key = required(&self.keys.get(class).cloned(), class.name())?;
         let NamedObject { name, size, sha256 } = self.store(name, sealed_as, key, &part).await?;
         self.rows.push(TableRow {
             name,
@@ -141,16 +143,15 @@ impl TableWriter {
     }
 }
 
-/// How a kind of table is sealed.
-pub(crate) fn sealing(kind: TableKind, keys: &KeySet) -> Result<(Kind, SecretKey), RepositoryError> {
-    let data = || required(&keys.data, "data");
-    Ok(match kind {
-        TableKind::PackList => (Kind::PackList, required(&keys.facts, "facts")?),
-        TableKind::FileTable => (Kind::FileTable, data()?),
-        TableKind::ExtentTable => (Kind::ExtentTable, data()?),
-        TableKind::FrameTable => (Kind::FrameTable, data()?),
-        TableKind::ServerManifest => (Kind::ServerManifest, data()?),
-    })
+/// As what a kind of table is sealed.
+pub(crate) fn container_kind(kind: TableKind) -> Kind {
+    match kind {
+        TableKind::PackList => Kind::PackList,
+        TableKind::FileTable => Kind::FileTable,
+        TableKind::ExtentTable => Kind::ExtentTable,
+        TableKind::FrameTable => Kind::FrameTable,
+        TableKind::ServerManifest => Kind::ServerManifest,
+    }
 }
 
 /// A key that this work cannot do without.

@@ -14,8 +14,11 @@ use crate::{Repository, RepositoryError};
 use backstay_codec::{Digest, KeyClass, KeySet, Kind};
 use backstay_store::{Key, Prefix, list_all};
 use backstay_terms::{ByteCount, EngineKind, EntryHeader, EntryKind, EntryRole, RetentionClass, SourceName};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
+
+/// A generation's keys seal nothing older than this (KEY-1).
+const GENERATION_AGE_MAX: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 /// What a new backup is to be.
 #[derive(Clone, Debug)]
@@ -123,6 +126,7 @@ impl BaseWriter {
 
     /// Takes bytes of an open entry; they must continue where the last ones ended.
     pub async fn append(&mut self, number: u32, offset: u64, bytes: &[u8]) -> Result<(), RepositoryError> {
+        self.refuse_if_old()?;
         let entry = self
             .open
             .get_mut(&number)
@@ -178,6 +182,7 @@ impl BaseWriter {
 
     /// Stores what is left, checks by LIST that everything is there, writes the head and reads it back.
     pub async fn commit(mut self, summary: BackupSummary) -> Result<Head, RepositoryError> {
+        self.refuse_if_old()?;
         if let Some((number, entry)) = self.open.first_key_value() {
             return Err(out_of_order(format!(
                 "entry {number} ({}) is still open",
@@ -207,6 +212,20 @@ impl BaseWriter {
         let head = make_head(&repository, &place, &keys, created, root, totals, summary)?;
         repository.commit_head(&place, &keys, &head).await?;
         Ok(head)
+    }
+}
+
+impl BaseWriter {
+    /// KEY-1: a backup that takes longer than its keys may seal is given up.
+    fn refuse_if_old(&self) -> Result<(), RepositoryError> {
+        if self.repository.now().duration_since(self.created) <= GENERATION_AGE_MAX {
+            return Ok(());
+        }
+        let what = format!(
+            "generation {} is older than 31 days; its keys must seal nothing more",
+            self.place.generation
+        );
+        Err(RepositoryError::KeyTooOld { what })
     }
 }
 

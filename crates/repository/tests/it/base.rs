@@ -355,3 +355,22 @@ async fn an_object_that_lies_under_our_name_already_is_refused_and_left_as_it_is
     assert_eq!(world.body(&pack), Bytes::from_static(b"somebody else's"));
     assert_eq!(world.names("postgres-backups/manifests/"), []);
 }
+
+#[tokio::test]
+async fn key_1_a_generation_older_than_31_days_seals_nothing() {
+    let world = World::new();
+    let repository = world.init().await;
+    let mut writer = BaseWriter::begin(&repository, order()).await.unwrap();
+    let entry = file("a", prose(1, 10));
+    writer.open_entry(0, entry.header.clone()).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(31 * 86_400));
+    writer.append(0, 0, &entry.content).await.unwrap();
+    writer.close_entry(0).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(1));
+    let too_old = |error: RepositoryError| matches!(error, RepositoryError::KeyTooOld { .. });
+    assert!(too_old(writer.append(0, 0, &entry.content).await.unwrap_err()));
+    assert!(too_old(
+        writer.commit(summary(HeadVerdict::Good)).await.unwrap_err()
+    ));
+    assert_eq!(world.names("postgres-backups/manifests/"), []);
+}

@@ -3,7 +3,7 @@
 //! Promise: invariants are checked by id over the surviving objects alone; the harness finds planted bugs; the number
 //! of cells is printed. Not here: what survives of files (the store's own crash tests).
 
-mod containers;
+pub mod containers;
 mod flow;
 mod invariants;
 mod ledger;

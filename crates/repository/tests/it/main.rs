@@ -6,6 +6,7 @@
 
 mod base;
 mod crash;
+mod envelopes;
 mod log;
 mod log_property;
 mod pages;

@@ -4,9 +4,11 @@
 //! Not here: assertions on what is stored.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use backstay_clock::{Chance, Clock, SeededChance, SimClock};
 use backstay_codec::SecretKey;
 use backstay_repository::layout::BackupPlace;
@@ -14,9 +16,13 @@ use backstay_repository::{
     BackupOrder, BackupSummary, BaseReader, BaseWriter, FileRow, Head, HeadVerdict, Recipient, Repository,
     RepositoryError,
 };
-use backstay_store::{Key, MemoryStore, Store};
+use backstay_store::{
+    Created, Key, MemoryImage, MemoryStore, ObjectMeta, Page, Prefix, Store, StoreError, StoreFacts, Thaw,
+    ThawRequest, Version, VersionId,
+};
 use backstay_terms::{EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, RetentionClass, SourceName};
 use bytes::Bytes;
+use jiff::Timestamp;
 
 /// A store, the time, and processes that open it.
 #[derive(Debug, Clone)]
@@ -251,4 +257,71 @@ pub fn name_of(place: &BackupPlace, role: &str, rest: &str) -> Key {
         place.class, place.source
     ))
     .unwrap()
+}
+
+/// A store whose listings still show an earlier moment: what another process sees that was a little faster.
+#[derive(Debug)]
+pub struct StaleListing {
+    inner: Arc<dyn Store>,
+    shown: MemoryStore,
+}
+
+impl StaleListing {
+    pub fn over(inner: Arc<dyn Store>, shown: MemoryImage) -> Arc<dyn Store> {
+        let clock = Arc::new(SimClock::new());
+        let shown = MemoryStore::from_snapshot(clock, shown);
+        Arc::new(StaleListing { inner, shown })
+    }
+}
+
+#[async_trait]
+impl Store for StaleListing {
+    async fn list_page(
+        &self,
+        prefix: &Prefix,
+        start_after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.shown.list_page(prefix, start_after, limit).await
+    }
+
+    async fn put_if_absent(&self, key: &Key, body: Bytes) -> Result<Created, StoreError> {
+        self.inner.put_if_absent(key, body).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.inner.get_range(key, range).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
+        self.inner.head(key).await
+    }
+
+    async fn list_versions(&self, prefix: &Prefix) -> Result<Vec<Version>, StoreError> {
+        self.inner.list_versions(prefix).await
+    }
+
+    async fn get_version(&self, key: &Key, version: &VersionId) -> Result<Bytes, StoreError> {
+        self.inner.get_version(key, version).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+
+    async fn restore(&self, key: &Key, request: ThawRequest) -> Result<Thaw, StoreError> {
+        self.inner.restore(key, request).await
+    }
+
+    async fn retain_until(&self, key: &Key, until: Timestamp) -> Result<(), StoreError> {
+        self.inner.retain_until(key, until).await
+    }
+
+    async fn facts(&self) -> Result<StoreFacts, StoreError> {
+        self.inner.facts().await
+    }
 }
