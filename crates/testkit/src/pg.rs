@@ -454,13 +454,18 @@ pub fn run_to_end(command: &mut Command) -> String {
     text
 }
 
-// Between asking and listening somebody else may take the port; the server then says so and the test fails loudly.
+/// A port of the loopback interface that nobody listens on. Between asking and listening somebody else may take it; the
+/// server then says so and the test fails loudly.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .unwrap_or_else(|error| panic!("no free port: {error}"))
+        .port()
+}
+
 fn port(listen: Listen) -> u16 {
     match listen {
         Listen::SocketOnly => 5432,
-        Listen::Loopback => std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .unwrap_or_else(|error| panic!("no free port: {error}"))
-            .port(),
+        Listen::Loopback => free_port(),
     }
 }

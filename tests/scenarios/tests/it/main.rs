@@ -3,3 +3,4 @@
 
 mod first_loop;
 mod stream;
+mod targets;
