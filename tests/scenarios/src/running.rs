@@ -18,6 +18,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 pub struct Heard {
     position: watch::Sender<Position>,
     facts: Mutex<Vec<Fact>>,
+    count: watch::Sender<usize>,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -27,6 +28,7 @@ impl Observer for Heard {
             self.position.send_replace(*position);
         }
         self.facts.lock().expect("no observer panics").push(fact.clone());
+        self.count.send_modify(|count| *count += 1);
     }
 }
 
@@ -51,6 +53,7 @@ impl Running {
         let heard = Arc::new(Heard {
             position,
             facts: Mutex::new(Vec::new()),
+            count: watch::channel(0).0,
             failed,
         });
         let (stop, wish) = watch::channel(Wish::Run);
@@ -86,6 +89,18 @@ impl Running {
                 assert!(durable >= lsn, "{lsn} was not confirmed in time, only {durable}; heard {facts:?}");
             }
         }
+    }
+
+    /// Waits until a fact of this kind was heard.
+    pub async fn until_heard(&self, wanted: impl Fn(&Fact) -> bool) {
+        let mut count = self.heard.count.subscribe();
+        let heard = count.wait_for(|_| self.facts().iter().any(&wanted));
+        let heard = tokio::time::timeout(WAIT_MAX, heard).await;
+        assert!(
+            heard.is_ok(),
+            "it was not heard in time; heard {:?}",
+            self.facts()
+        );
     }
 
     /// How far the log is confirmed.

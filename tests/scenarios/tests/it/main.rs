@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod first_loop;
+mod outage;
 mod stream;
 mod targets;

@@ -186,7 +186,10 @@ const RESTORED: usize = 15;
 
 async fn run(seed: u64) {
     println!("seed {seed}");
-    let conf = vec!["track_commit_timestamp = on".to_owned(), "wal_keep_size = 1GB".to_owned()];
+    let conf = vec![
+        "track_commit_timestamp = on".to_owned(),
+        "wal_keep_size = 1GB".to_owned(),
+    ];
     let server = PgServer::start_with(backstay_testkit::pg::PgOptions {
         conf,
         ..Default::default()
