@@ -4,6 +4,7 @@ mod frames;
 mod head;
 mod packs;
 mod reader;
+mod survey;
 mod table_writer;
 mod tables;
 mod writer;

@@ -5,8 +5,11 @@
 //! Not here: when to write and what (backstay-engine), the bytes of an object (backstay-codec), objects (backstay-store).
 
 mod base;
+mod check;
 mod envelopes;
 mod error;
+mod expire;
+mod inventory;
 pub mod layout;
 mod log;
 mod objects;
@@ -21,11 +24,15 @@ pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
     Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
 };
+pub use check::{BackupContent, CheckFinding, Invariant, LogCheck, LogIndexes, Unsettled};
 pub use error::RepositoryError;
+pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};
+pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, StoredObject};
 pub use log::{
-    Attach, AttachReason, Choice, Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState,
-    Parent, Presented, PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX, Settled, Stored, StoredRange,
-    Upload, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
+    AgedRange, Attach, AttachReason, BranchObjects, Choice, HistoryName, Known, LineageKind, LineageRecord,
+    LogStore, LogWriter, LogWriterState, Parent, Presented, PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX,
+    Settled, Stored, StoredRange, Upload, choose, decide, gaps, history_digest, missing, new_lineage,
+    stretch_at, stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod lineage;
+mod listing;
 mod range;
 mod settle;
 mod store;
@@ -12,7 +13,9 @@ pub use lineage::{
     Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, Presented, PresentedAncestor, decide,
     history_digest, new_lineage,
 };
+pub use listing::{AgedRange, BranchObjects, HistoryName};
 pub use range::RangeIndex;
 pub use settle::Settled;
 pub use store::LogStore;
+pub(crate) use store::SPAN_MAX;
 pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

@@ -1,0 +1,126 @@
+//! Checks what a log's bytes need around them: lineage records, history files, envelopes.
+//!
+//! Promise: each object is opened on its own, so that a damaged one hides no other.
+//! Not here: deciding lineages (log::lineage).
+
+use super::{CheckFinding, Invariant, keep};
+use crate::layout::EnvelopePlace;
+use crate::{LineageRecord, LogStore, Repository, RepositoryError};
+use backstay_terms::{Branch, EngineKind, SourceName};
+use std::collections::BTreeSet;
+
+impl LogStore {
+    /// Opens every lineage record; they come oldest first.
+    pub async fn check_records(
+        &self,
+        branches: &[Branch],
+    ) -> Result<(Vec<LineageRecord>, Vec<CheckFinding>), RepositoryError> {
+        let (mut records, mut findings) = (Vec::new(), Vec::new());
+        let (names, strays) = self.record_names().await?;
+        findings.extend(strays.iter().map(|stray| CheckFinding::stray(&stray.name)));
+        for (id, object) in &names {
+            records.extend(keep(&mut findings, &object.name, self.record(id).await)?);
+        }
+        records.sort_by_key(|record: &LineageRecord| record.created);
+        let known: BTreeSet<Branch> = records.iter().map(|record| record.branch).collect();
+        // A record that cannot be opened is a finding already: which branch it was for is not known.
+        let all_read = records.len() == names.len();
+        for branch in branches
+            .iter()
+            .filter(|branch| all_read && !known.contains(branch))
+        {
+            let what = "ranges are stored of it, and no lineage record says where it began";
+            findings.push(CheckFinding::new(branch.to_string(), Invariant::Lin1, what));
+        }
+        for record in records.iter().filter(|_| all_read) {
+            let parent = record.parent.map(|parent| parent.branch);
+            if let Some(parent) = parent.filter(|parent| !known.contains(parent)) {
+                let what = format!("its parent {parent} has no lineage record");
+                findings.push(CheckFinding::new(
+                    record.branch.to_string(),
+                    Invariant::Lin1,
+                    what,
+                ));
+            }
+        }
+        Ok((records, findings))
+    }
+
+    /// Opens every history file, and looks that each digest that a record names is among them.
+    pub async fn check_histories(
+        &self,
+        records: &[LineageRecord],
+    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
+        let (mut opened, mut findings) = (0, Vec::new());
+        let systems: BTreeSet<u64> = records.iter().map(|record| record.branch.system).collect();
+        for system in systems {
+            let (names, strays) = self.history_names(system).await?;
+            findings.extend(strays.iter().map(|stray| CheckFinding::stray(&stray.name)));
+            let mut good = BTreeSet::new();
+            for (name, object) in &names {
+                let content = self.history(system, name, object).await;
+                if keep(&mut findings, &object.name, content)?.is_some() {
+                    opened += 1;
+                    good.insert((name.timeline, name.digest.as_str()));
+                }
+            }
+            for record in records.iter().filter(|record| record.branch.system == system) {
+                let Some(digest) = &record.history else { continue };
+                let timeline = record.branch.timeline;
+                let listed = names
+                    .iter()
+                    .any(|(n, _)| n.timeline == timeline && n.digest == *digest);
+                if !good.contains(&(timeline, digest.as_str())) && !listed {
+                    let what =
+                        format!("the history file of timeline {timeline} with digest {digest} is not there");
+                    findings.push(CheckFinding::new(
+                        record.branch.to_string(),
+                        Invariant::Lin3,
+                        what,
+                    ));
+                }
+            }
+        }
+        findings.sort_by(|a, b| (&a.object, &a.what).cmp(&(&b.object, &b.what)));
+        findings.dedup();
+        Ok((opened, findings))
+    }
+}
+
+impl Repository {
+    /// Opens every envelope of a source.
+    pub async fn check_envelopes(
+        &self,
+        engine: EngineKind,
+        source: &SourceName,
+    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
+        let prefix = format!("{engine}/{source}/");
+        self.open_envelopes(|envelope| envelope.name.starts_with(&prefix))
+            .await
+    }
+
+    /// Opens every envelope of the months of facts.
+    pub async fn check_months(&self) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
+        self.open_envelopes(|envelope| envelope.name.starts_with("facts/"))
+            .await
+    }
+
+    async fn open_envelopes(
+        &self,
+        wanted: impl Fn(&EnvelopePlace) -> bool,
+    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
+        let (mut opened, mut findings) = (0, Vec::new());
+        for envelope in self.envelopes().await?.iter().filter(|e| wanted(e)) {
+            let keys = self.open_envelope(envelope).await;
+            opened += u64::from(keep(&mut findings, &envelope.name, keys)?.is_some());
+        }
+        Ok((opened, findings))
+    }
+}
+
+impl CheckFinding {
+    /// A name that is not of this format.
+    pub fn stray(name: &str) -> CheckFinding {
+        CheckFinding::new(name, Invariant::Repo1, "its name is none of this format")
+    }
+}
