@@ -23,4 +23,4 @@ pub use connection::{Answer, Connection, CopyBoth, CopyBothMessage, CopyBothStar
 pub use conninfo::Conninfo;
 pub use error::{PostgresError, Severity, SqlState};
 pub use restore::{PostgresDirectory, RestoreOptions};
-pub use source::PostgresSource;
+pub use source::{PostgresSource, SlotState, SlotUse};

@@ -4,6 +4,9 @@
 //! Not here: base backups (base_backup), the stream (replication), restoring (restore).
 
 mod check;
+mod slot;
+
+pub use slot::{SlotState, SlotUse};
 
 use std::sync::Arc;
 
@@ -46,6 +49,17 @@ impl PostgresSource {
     /// The slot it is followed through.
     pub fn slot(&self) -> Option<&SlotName> {
         self.slot.as_ref().map(Slot::name)
+    }
+
+    /// Where the slot stands; none if the server has none of that name.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn slot_state(&self) -> Result<Option<SlotState>, SourceError> {
+        let Some(name) = self.slot() else {
+            return Ok(None);
+        };
+        Ok(slot::state(&self.conninfo, name).await?)
     }
 
     /// Drops the slot: the server forgets what it kept for us.

@@ -4,6 +4,10 @@
 //! opened (KEY-2); a wrap whose keys have other ids than it states is ignored (KEY-3).
 //! Not here: what is sealed with the keys.
 
+mod seen;
+
+pub use seen::{EnvelopeSeen, Opens, WrapSeen};
+
 use crate::layout::{self, EnvelopePlace};
 use crate::recipients::Ready;
 use crate::{Repository, RepositoryError};
@@ -120,22 +124,25 @@ impl Repository {
         let mut wraps = Vec::new();
         for object in list_all(self.store(), &envelope.prefix()?, None).await? {
             let json = self.store().get(&object.key).await?;
-            let (Ok(wrap), Ok(Stated { key_ids })) = (Wrap::from_json(&json), serde_json::from_slice(&json))
-            else {
-                wraps.push(ReadWrap::unreadable(&object.key));
-                continue;
-            };
-            let keys = self.open_wrap(envelope, &wrap);
-            if let Some(keys) = &keys {
-                self.remember(envelope, keys);
-            }
-            wraps.push(ReadWrap {
-                recipient: wrap.recipient().to_string(),
-                key_ids,
-                keys,
-            });
+            wraps.push(self.see_wrap(envelope, &object.key, &json));
         }
         Ok(wraps)
+    }
+
+    /// What an object among the wraps says, and what the configured keys get out of it.
+    fn see_wrap(&self, envelope: &EnvelopePlace, key: &Key, json: &[u8]) -> ReadWrap {
+        let (Ok(wrap), Ok(Stated { key_ids })) = (Wrap::from_json(json), serde_json::from_slice(json)) else {
+            return ReadWrap::unreadable(key);
+        };
+        let keys = self.open_wrap(envelope, &wrap);
+        if let Some(keys) = &keys {
+            self.remember(envelope, keys);
+        }
+        ReadWrap {
+            recipient: wrap.recipient().to_string(),
+            key_ids,
+            keys,
+        }
     }
 
     fn open_wrap(&self, envelope: &EnvelopePlace, wrap: &Wrap) -> Option<KeySet> {
@@ -238,7 +245,11 @@ fn distinct_sets(wraps: &[ReadWrap]) -> Vec<KeySet> {
 }
 
 fn no_key(envelope: &EnvelopePlace, wraps: &[ReadWrap]) -> RepositoryError {
-    let mut recipients: Vec<&str> = wraps.iter().map(|wrap| wrap.recipient.as_str()).collect();
+    let recipients = wraps.iter().map(|wrap| wrap.recipient.as_str()).collect();
+    no_key_among(&envelope.name, recipients)
+}
+
+fn no_key_among(envelope: &str, mut recipients: Vec<&str>) -> RepositoryError {
     recipients.sort_unstable();
     recipients.dedup();
     let recipients = match recipients.is_empty() {
@@ -246,14 +257,14 @@ fn no_key(envelope: &EnvelopePlace, wraps: &[ReadWrap]) -> RepositoryError {
         false => recipients.join(", "),
     };
     RepositoryError::NoKey {
-        envelope: envelope.name.clone(),
+        envelope: envelope.to_owned(),
         recipients,
     }
 }
 
 impl Ready {
     /// How wraps name this recipient.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Ready::Raw(key) => format!("raw {}", key.master_key_id()),
             Ready::Passphrase { id, .. } => format!("passphrase {id}"),

@@ -25,6 +25,7 @@ pub use base::{
     Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
 };
 pub use check::{BackupContent, CheckFinding, Invariant, LogCheck, LogIndexes, Unsettled};
+pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};
 pub use error::RepositoryError;
 pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};
 pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, StoredObject};

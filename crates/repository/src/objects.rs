@@ -4,6 +4,8 @@
 //! unless it holds the very bytes that we would write (REPO-1: an unknown outcome is repeated).
 //! Not here: which key and which name.
 
+mod decrypt;
+
 use crate::base::NamedObject;
 use crate::layout::{EnvelopePlace, Place};
 use crate::{Repository, RepositoryError};
