@@ -1,0 +1,250 @@
+#!/usr/bin/python3
+"""Restores PostgreSQL from a Backstay repository in a directory with nothing but a key: no Backstay, no server, no network.
+Promise: docs/internals/repository-format.md, read with Debian's python3-cryptography and python3-zstandard alone. Every object
+is authenticated, every file's SHA-256 compared, pg_control written last; nothing is written but DIR and DIR.tablespaces.
+Not here: Redis, Qdrant, increments; object stores (copy the objects into a directory); ownership (run it as PostgreSQL's user).
+With an age identity, put what `age -d` prints for each wrap into a --keys-file (wraps of `none` are these lines in clear):
+  grep -rl '"kind":"age"' REPO/*/keys | while read -r w; do sed 's/.*"wrap":"//; s/".*//' $w | base64 -d | age -d -i ID; done"""
+import argparse, base64, collections, functools, hashlib, json, os, pathlib, re, shutil, struct, sys
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+CHUNK, TAG, HEADER, CONTENT_MAX, ZERO_NONCE = 65536, 16, 112, 256 << 20, bytes(12)
+PACK, HEAD, ROOT, RANGE_INDEX, RANGE_DATA, LINEAGE, HISTORY = 1, 2, 3, 10, 11, 13, 14
+TABLES = {"pack-list": 4, "file-table": 5, "extent-table": 6, "frame-table": 7}
+DATA_KINDS = (1, 5, 6, 7, 8, 11)  # sealed by the data key; everything read here besides, by the facts key
+LEFT_OUT = (b"standby.signal", b"recovery.signal", b"tablespace_map")  # would follow the source, or share its tablespaces
+FOLDERS = {"data": "", "wal": "/pg_wal", "history": "/pg_wal", "settings": "/backstay", "configuration": "/backstay"}
+SETTINGS = """\n# A restored copy stops where its log ends, archives nowhere and follows nobody.
+recovery_target = ''\nrecovery_target_name = ''\nrecovery_target_time = ''\nrecovery_target_xid = ''\nrecovery_end_command = ''
+recovery_target_lsn = '%s'\nrecovery_target_inclusive = 'true'\nrecovery_target_timeline = '%s'\nrestore_command = 'false'
+recovery_target_action = 'promote'\narchive_mode = 'off'\nprimary_conninfo = ''\nsynchronous_standby_names = ''\n"""
+
+def check(holds, otherwise):
+    return holds or sys.exit(f"restore.py: {Repository.reading}: {otherwise}")
+def lsn(position):
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+def decompress(frames):
+    return zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True).read(CONTENT_MAX)
+def hkdf(key, salt, info, length=32):
+    return HKDF(SHA256(), length, salt, info).derive(key)
+def decrypt(key, nonce, sealed, associated_data=None):
+    try:
+        return AESGCM(key).decrypt(nonce, sealed, associated_data)
+    except InvalidTag:  # the key is another one, or a bit was changed
+        return None
+
+def unseal(data, kind, logical, keys):
+    """The plaintext of the container that begins the data (section 2 of the format), and what follows it."""
+    key_class = "data" if kind in DATA_KINDS else "facts"
+    check(data[:12] == b"BACKSTAY" + bytes([1, 1, kind, 16]), f"it is no object of kind {kind}, format version 1")
+    key = keys.get((key_class, data[16:32]))
+    check(key, f"the key that was given does not open its {key_class} key {data[16:32].hex()}")
+    okm = hkdf(key, data[48:80], b"backstay/1/object\0" + data[:48] + logical.encode(), 64)
+    check(data[80:HEADER] == okm[32:], f"its header was changed, or it was not written as {logical}")
+    end = HEADER + (length := int.from_bytes(data[12:16], "big")) + TAG * max(1, -(-length // CHUNK))
+    chunks = [data[at : min(at + CHUNK + TAG, end)] for at in range(HEADER, end, CHUNK + TAG)]
+    plain = [decrypt(okm[:32], struct.pack(">QI", n, n + 1 == len(chunks)), chunk) for n, chunk in enumerate(chunks)]
+    check(None not in plain, "its content was changed, or bytes are missing")
+    return b"".join(plain), data[end:]
+
+def open_wrap(wrap, keks):
+    """The lines in a wrap (section 3 of the format); none if it is not for us, or was changed."""
+    recipient, sealed = (wrap["recipient"]["kind"], wrap["recipient"]["id"]), base64.b64decode(wrap["wrap"])
+    info = "\0".join(("backstay/1/wrap", wrap["envelope"], *recipient)).encode()
+    kek, key_ids = keks.get(recipient), json.dumps(wrap["key_ids"], separators=(",", ":")).encode()
+    return (kek and decrypt(hkdf(kek, sealed[:32], info), ZERO_NONCE, sealed[32:], key_ids) or b"").decode()
+
+class Repository:
+    """The objects, and every key that the secret opens, by class and id: a facts key never stands in for a data key."""
+    reading = "the options"  # what is at hand, for error messages
+    def __init__(self, options):
+        self.root, self.keys, self.keks = pathlib.Path(options.repository), {}, {}
+        lines = [open(options.keys_file).read()] if options.keys_file else []
+        self.info = json.loads(self.read("repository.json"))
+        check(self.info["format"] == 1, f"its format is {self.info['format']}; this script reads 1")
+        if options.key_file:
+            self.take_master_key(open(options.key_file).read().strip().removeprefix("BACKSTAY-KEY-1:"))
+        for name in self.names("keyring") if options.passphrase_file else []:
+            self.open_keyring(json.loads(self.read(name)), open(options.passphrase_file).read().rstrip("\r\n"))
+        for folder in ("postgres-backups/keys", "wal-archive/keys", "facts/keys"):
+            lines += [open_wrap(json.loads(self.read(name)), self.keks) for name in self.names(folder)]
+        for key_class, key in re.findall("^(data|index|facts) ([0-9a-f]{64})$", "\n".join(lines), re.MULTILINE):
+            self.keys[key_class, hkdf(bytes.fromhex(key), b"", b"backstay/1/key-id", 16)] = bytes.fromhex(key)
+        check(self.keys, "the key that was given opens no wrap in this repository")
+    def take_master_key(self, line):
+        text, _, sum = line.partition(":")
+        padded = text.replace("-", "+").replace("_", "/").rstrip("=") + "="
+        kek = bytes.fromhex(text) if len(text) == 64 else base64.b64decode(padded)
+        check(len(kek) == 32 and sum in ("", hashlib.sha256(kek).hexdigest()[:8]), "the key file has a typing error")
+        self.keks["raw", hkdf(kek, b"", b"backstay/1/kek-id", 8).hex()] = kek
+    def open_keyring(self, ring, passphrase):
+        salt, info = base64.b64decode(ring["salt"]), b"backstay/1/keyring\0" + ring["id"].encode()
+        check(14 <= ring["log_n"] <= 20, "its key derivation costs more or less than readers accept")
+        stretched = hashlib.scrypt(passphrase.encode(), salt=salt, n=1 << ring["log_n"], r=8, p=1, maxmem=2**31 - 2, dklen=32)
+        self.keks["passphrase", ring["id"]] = decrypt(hkdf(stretched, salt, info), ZERO_NONCE, base64.b64decode(ring["wrap"]))
+    def names(self, folder):
+        return sorted(str(path.relative_to(self.root)) for path in (self.root / folder).rglob("[!.]*") if path.is_file())
+    def read(self, name, sha256=None):
+        Repository.reading, data = name, (self.root / name).read_bytes()
+        return check(sha256 in (None, hashlib.sha256(data).hexdigest()), "its SHA-256 is not the recorded one") and data
+    def open(self, name, kind, logical, sha256=None):
+        plain, rest = unseal(self.read(name, sha256), kind, logical, self.keys)
+        return check(not rest, "bytes were added") and plain
+
+class Backup:
+    """A head, and after `load` its tables (section 4 of the format)."""
+    def __init__(self, repository, name):
+        self.repository, (_, _, self.retention, self.source, self.generation, self.id) = repository, name.split("/")
+        self.logical = f"postgres/{self.source}/{self.generation}/{self.id}/"
+        self.head = json.loads(repository.open(name, HEAD, self.logical + "head"))
+        own = {"format": 1, "repository": repository.info["repository"], "source": self.source, "backup": self.id}
+        check(dict(self.head, **own) == self.head, "it is the head of another backup, or of another format than 1")
+    @functools.lru_cache(maxsize=2)  # a pack is read once for all frames in it
+    def part(self, folder, name, kind, sha256):
+        path = f"postgres-backups/{folder}/{self.retention}/{self.source}/{self.generation}/{self.id}/{name}"
+        return self.repository.open(path, kind, self.logical + name, sha256)
+    def load(self):
+        content, root = collections.defaultdict(bytes), self.head["root"]
+        for row in json.loads(decompress(self.part("tables", root["name"], ROOT, root["sha256"])))["tables"]:
+            if row["kind"] in TABLES:
+                content[row["kind"]] += decompress(self.part("tables", row["name"], TABLES[row["kind"]], row["sha256"]))
+        self.packs, self.files = ([json.loads(line) for line in content[k].splitlines()] for k in ("pack-list", "file-table"))
+        self.frames, self.extents = list(struct.iter_unpack(">IIII", content["frame-table"])), collections.defaultdict(list)
+        for entry, *extent in struct.iter_unpack(">IIIIQ", content["extent-table"]):
+            self.extents[entry].append(extent)
+    @functools.lru_cache(maxsize=2)
+    def frame(self, number):
+        pack, position, compressed, _ = self.frames[number]
+        plain = self.part("data", self.packs[pack]["name"], PACK, self.packs[pack]["sha256"])
+        return decompress(plain[position : position + compressed])
+    def content(self, file):
+        plain = bytearray(file["size"])
+        for frame, skip, length, offset in self.extents[file["n"]]:
+            plain[offset : offset + length] = self.frame(frame)[skip : skip + length]
+        return check(hashlib.sha256(plain).hexdigest() == file["sha256"], f"{file['path']} has another SHA-256") and plain
+
+class Log:
+    """What is stored of one source's log, by lineage (section 5 of the format)."""
+    def __init__(self, repository, source):
+        self.repository, self.source, self.lineages = repository, source, {}
+        for name in repository.names(f"wal-archive/lineage/{source}"):
+            record = json.loads(repository.open(name, LINEAGE, f"postgres/{source}/lineage/{name.split('/')[-1]}"))
+            self.lineages.setdefault(record["branch"]["lineage"], record)  # the first record names the parent
+    def ranges(self, record):
+        branch = "{system:016x}/{timeline:08x}.{lineage}".format(**record["branch"])
+        levels = [self.repository.names(f"wal-archive/{level}/{self.source}/{branch}") for level in ("settled", "live", "held")]
+        found = [(*(int(half, 16) for half in name.split("/")[-1][:33].split("-")), name) for level in levels for name in level]
+        return sorted(found, key=lambda stored: (stored[0], -stored[1]))  # of those that begin together, the longest first
+    def read(self, begin, end, name):
+        """Facts and bytes of a range: two containers, one after the other."""
+        logical, keys = "postgres/" + name.split("/", 2)[2], self.repository.keys
+        index, rest = unseal(self.repository.read(name), RANGE_INDEX, logical, keys)
+        index, (frames, rest) = json.loads(index), unseal(rest, RANGE_DATA, logical, keys)
+        plain = decompress(frames)
+        good = not rest and len(plain) == end - begin and hashlib.sha256(plain).hexdigest() == index["sha256"]
+        check(good, "its bytes are not the ones that its index names")
+        return index["facts"].get("records"), plain
+    def chain(self, lineage, base, until):
+        """From the lineage on which the base lies to the wanted one: (record, where its part ends)."""
+        chain, end = [], until
+        while lineage in self.lineages and len(chain) < len(self.lineages):
+            record = self.lineages[lineage]
+            chain.insert(0, (record, end))
+            if not record["parent"] or record["parent"]["fork"] < base["stop"]:
+                return chain
+            lineage, end = record["parent"]["branch"]["lineage"], min(end, record["parent"]["fork"])
+        check(False, f"the log of {self.source} has no lineage {lineage}: give one that list shows, or --no-log")
+
+def place_log(log, chain, base, directory):
+    """Puts the chain's bytes into pg_wal; gives the start of the last record that is complete."""
+    at, stop, last, size, previous = base["end_point"]["start"], base["stop"], None, base["segment_size"], base["timeline"]
+    path = lambda timeline: f"{directory}/pg_wal/{timeline:08X}{at >> 32:08X}{(at & 0xFFFFFFFF) // size:08X}"
+    for record, end in chain:
+        timeline = record["branch"]["timeline"]
+        if timeline != previous and at % size:  # LIN-3: the switch segment begins with its ancestor's bytes
+            shutil.copyfile(path(previous), path(timeline))
+        for stored in log.ranges(record):
+            to = min(stored[1], end)
+            if at < to:
+                check(stored[0] <= at, f"the log has a gap at {lsn(at)}: --until {lsn(at)} restores what lies before it")
+                records, data = log.read(*stored)
+                piece = data[at - stored[0] : to - stored[0]]
+                with open(os.open(path(timeline), os.O_RDWR | os.O_CREAT), "r+b") as file:
+                    file.truncate(size)
+                    own = os.pread(file.fileno(), max(0, min(to, stop) - at), at % size)  # the base's own copy, LIN-2
+                    check(piece.startswith(own), "the backup does not lie on this lineage: its WAL differs")
+                    os.pwrite(file.fileno(), piece, at % size)
+                at, last = to, records["last_start"] if records and records["last_end"] <= to else last
+        check(at >= stop, f"the log ends at {lsn(at)}, before the backup's stop {lsn(stop)}: restore with --no-log")
+        previous = timeline
+    return last
+
+def place_files(backup, files, directory):
+    for file in sorted(files, key=lambda file: backup.extents[file["n"]][:1]):  # directories, then files as they lie in packs
+        role, path, kind = file["role"], file["path"], file["kind"]
+        path = bytes.fromhex(path["hex"]) if isinstance(path, dict) else path.encode()
+        check(b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/")), f"{path} could leave its directory")
+        folder = f".tablespaces/{int(role['tablespace'])}" if isinstance(role, dict) else FOLDERS[role]
+        target = os.fsdecode(os.fsencode(f"{directory}{folder}/") + path)
+        if kind in ("file", "directory") and not (role == "data" and path in LEFT_OUT):  # links are made by restore
+            os.makedirs(target if kind == "directory" else os.path.dirname(target), exist_ok=True)
+            if kind == "file":
+                pathlib.Path(target).write_bytes(backup.content(file))
+            os.chmod(target, file["mode"] & 0o777)
+
+def restore(repository, backup, directory, lineage, until):
+    base, log = backup.head["log"], Log(repository, backup.source) if lineage != "none" else None
+    check(not os.path.lexists(directory) and not os.path.lexists(f"{directory}.tablespaces"), f"{directory} exists already")
+    chain = log.chain(lineage or " or ".join(log.lineages), base, until) if log else []
+    backup.load()
+    control = [file for file in backup.files if (file["role"], file["path"]) == ("data", "global/pg_control")]
+    place_files(backup, [file for file in backup.files if file not in control], directory)
+    for oid in {file["role"]["tablespace"] for file in backup.files if isinstance(file["role"], dict)}:
+        os.symlink(os.path.abspath(f"{directory}.tablespaces/{oid}"), f"{directory}/pg_tblspc/{oid}")
+    last = place_log(log, chain, base, directory)
+    target = lsn(last) if last else backup.head["engine"]["last_record"]
+    wanted = [f"{record['branch']['timeline']:08x}-{record['history']}" for record, _ in chain]
+    for name in repository.names(f"wal-archive/history/{backup.source}/{base['system']:016x}"):
+        path, is_ours = pathlib.Path(f"{directory}/pg_wal/{name[-25:-17].upper()}.history"), name[-25:] in wanted
+        if is_ours or not path.exists():  # stubs make a promoted copy take a number that is not in use
+            path.write_bytes(repository.open(name, HISTORY, "postgres/" + name.split("/", 2)[2]) if is_ours else b"# in use\n")
+    with open(f"{directory}/postgresql.auto.conf", "a") as settings, open(f"{directory}/recovery.signal", "w"):
+        settings.write(SETTINGS % (target, chain[-1][0]["branch"]["timeline"] if chain else base["timeline"]))
+    os.sync()
+    place_files(backup, control, directory)
+    os.sync()
+    print(f"{directory}: {len(backup.files)} files of {backup.id}; recovery ends at {target}")
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repository", metavar="REPO")
+    parser.add_argument("command", nargs="?", choices=["list"])
+    for option in ("key-file", "keys-file", "passphrase-file", "source", "backup", "lineage", "until", "into"):
+        parser.add_argument(f"--{option}")
+    parser.add_argument("--no-log", dest="lineage", action="store_const", const="none")
+    options = parser.parse_intermixed_args()
+    until = int("".join(half.zfill(8) for half in (options.until or "100000000/0").split("/")), 16)
+    repository = Repository(options)
+    heads = repository.root.glob(f"postgres-backups/manifests/*/{options.source or '*'}/*/{options.backup or '[!.]*'}")
+    backups = [Backup(repository, str(path.relative_to(repository.root))) for path in sorted(heads)]
+    if options.command == "list":
+        for b in backups:
+            print(b.source, "backup", b.id, b.head["verdict"], "to", lsn(b.head["log"]["stop"]))
+        for log in [Log(repository, source) for source in sorted({backup.source for backup in backups})]:
+            for lineage, record in log.lineages.items():
+                end, timeline = max((end for _, end, _ in log.ranges(record)), default=0), record["branch"]["timeline"]
+                print(log.source, "lineage", lineage, "timeline", timeline, "to", lsn(end))
+    else:
+        usable = [backup for backup in backups if options.backup or backup.head["verdict"] == "good"]  # REPO-6
+        check(options.into and options.source and usable, "give --into and a --source (and --backup) that list shows")
+        restore(repository, max(usable, key=lambda backup: backup.id), options.into, options.lineage, until)
+
+try:
+    os.umask(0o077)
+    main()
+except (OSError, LookupError, ValueError, TypeError, AttributeError, struct.error, zstandard.ZstdError) as error:
+    check(False, f"{error!r}")
