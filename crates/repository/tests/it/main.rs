@@ -7,9 +7,11 @@
 mod base;
 mod crash;
 mod envelopes;
+mod envelopes_planted;
 mod log;
 mod log_property;
 mod pages;
 mod raw;
 mod settle;
 mod support;
+mod tamper;
