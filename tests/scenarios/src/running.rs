@@ -4,6 +4,7 @@ use backstay_engine::jobs::stream::{Cadence, StreamJob, Wish};
 use backstay_engine::{EngineError, Fact, Observer};
 use backstay_postgres::PostgresSource;
 use backstay_repository::{Repository, SystemChance};
+use backstay_source::{LogSource, Source};
 use backstay_terms::{Lsn, Position, SourceName};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,9 +42,20 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a stream.
+    /// Starts a stream of a PostgreSQL server.
     pub fn start(
         source: Arc<PostgresSource>,
+        repository: &Repository,
+        name: &SourceName,
+        cadence: Cadence,
+    ) -> Running {
+        Running::follow(source.clone(), source, repository, name, cadence)
+    }
+
+    /// Starts a stream of any source with a log.
+    pub fn follow(
+        source: Arc<dyn Source>,
+        log: Arc<dyn LogSource>,
         repository: &Repository,
         name: &SourceName,
         cadence: Cadence,
@@ -59,7 +71,7 @@ impl Running {
         let (stop, wish) = watch::channel(Wish::Run);
         let job = StreamJob {
             name: name.clone(),
-            source: source.clone(),
+            source,
             repository: repository.clone(),
             cadence,
             chance: Arc::new(SystemChance),
@@ -67,7 +79,7 @@ impl Running {
         };
         let hears = heard.clone();
         let task = tokio::spawn(async move {
-            let ended = job.run(source.as_ref(), wish).await;
+            let ended = job.run(log.as_ref(), wish).await;
             let error = ended.as_ref().err().map(ToString::to_string);
             hears.failed.send_replace(error);
             ended

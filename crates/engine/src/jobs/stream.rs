@@ -15,7 +15,7 @@ use attachment::Attachment;
 use backstay_clock::{Backoff, Chance};
 use backstay_repository::{LogStore, Repository};
 use backstay_source::{LogSource, Source};
-use backstay_terms::{ByteCount, SourceName};
+use backstay_terms::{ByteCount, EngineKind, SourceName};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -136,13 +136,15 @@ pub async fn settle_all(
     name: &SourceName,
     observer: &dyn Observer,
 ) -> Result<(), EngineError> {
-    let log = LogStore::new(repository, backstay_terms::EngineKind::Postgres, name);
     let mut bytes = ByteCount::ZERO;
-    for known in log.known().await? {
-        let settled = log
-            .settle(&known.record.branch, known.record.segment_size)
-            .await?;
-        bytes += ByteCount(settled.bytes);
+    for engine in [EngineKind::Postgres, EngineKind::Redis] {
+        let log = LogStore::new(repository, engine, name);
+        for known in log.known().await? {
+            let settled = log
+                .settle(&known.record.branch, known.record.segment_size)
+                .await?;
+            bytes += ByteCount(settled.bytes);
+        }
     }
     if bytes != ByteCount::ZERO {
         observer.observe(&Fact::Settled { bytes });

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod first_loop;
+mod golden;
+mod other_engines;
 mod outage;
 mod stream;
 mod targets;
