@@ -74,6 +74,7 @@ impl Observer for Watch {
             }
             Fact::LogGap { what } => error!(what, "the log has a gap; take a new backup now"),
             Fact::Settled { bytes } => info!(bytes = bytes.0, "live ranges settled"),
+            Fact::Expired { object, bytes } => info!(object, bytes = bytes.0, "expired"),
             Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),
         }
     }

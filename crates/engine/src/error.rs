@@ -51,6 +51,14 @@ pub enum EngineError {
         /// What to type.
         advice: String,
     },
+    /// Refused before anything was changed.
+    #[error("{what}")]
+    Refused {
+        /// Why.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
     /// Something restored or verified is not what was recorded.
     #[error("{what}")]
     Integrity {
@@ -66,6 +74,7 @@ impl EngineError {
             Self::Repository(error) => repository_kind(error),
             Self::Source(error) => source_kind(error.kind),
             Self::Unreachable { .. } | Self::NoSuchThing { .. } => ErrorKind::OutsideWindow,
+            Self::Refused { .. } => ErrorKind::Refused,
             Self::Integrity { .. } => ErrorKind::Integrity,
         }
     }
@@ -75,7 +84,9 @@ impl EngineError {
         match self {
             Self::Repository(error) => error.advice(),
             Self::Source(error) => error.advice.clone(),
-            Self::Unreachable { advice, .. } | Self::NoSuchThing { advice, .. } => advice.clone(),
+            Self::Unreachable { advice, .. }
+            | Self::NoSuchThing { advice, .. }
+            | Self::Refused { advice, .. } => advice.clone(),
             Self::Integrity { .. } => "do not use what was restored; run: backstay verify".into(),
         }
     }

@@ -66,6 +66,13 @@ pub enum Fact {
         /// When it is tried again, in milliseconds.
         after_ms: u64,
     },
+    /// A backup, its parts or a piece of log went.
+    Expired {
+        /// Its first object.
+        object: String,
+        /// Bytes.
+        bytes: ByteCount,
+    },
     /// A restore moves on.
     RestoreProgress {
         /// Bytes of files placed.

@@ -6,6 +6,7 @@ mod catalog;
 mod chain;
 mod resolve;
 mod restore;
+pub mod retention;
 mod window;
 
 pub use catalog::Catalog;
