@@ -72,7 +72,7 @@ async fn a_wrong_key_is_refused_and_the_recipients_are_named() {
     let repository = world.init_with(&[raw_key(7), age()]).await.unwrap();
     let head = back_up(&repository, &files()).await.unwrap();
     for stranger in [raw_key(8), Recipient::None, age()] {
-        let repository = world.open_with(&[stranger.clone()]).await.unwrap();
+        let repository = world.open_with(std::slice::from_ref(&stranger)).await.unwrap();
         let error = reads(&repository, &head).await.unwrap_err();
         let envelope = head.generation.as_str();
         let age = age_recipient_of(IDENTITY).unwrap();
@@ -343,7 +343,7 @@ async fn a_newer_format_and_nonsense_are_refused_before_anything_is_read() {
         ] {
             assert!(error.to_string().starts_with(expected), "{body}: {error}");
         }
-        assert_eq!(world.names(""), [name.clone()]);
+        assert_eq!(world.names(""), std::slice::from_ref(&name));
     }
 }
 
@@ -369,4 +369,40 @@ async fn a_backup_of_another_repository_is_refused() {
         matches!(error, RepositoryError::OtherRepository { .. }),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_repository_whose_maker_died_before_its_keyring_is_completed_by_the_next_process() {
+    use backstay_store::faults::{CrashMode, CrashPlan, CrashStore};
+    let world = World::new();
+    let words = [passphrase("correct horse")];
+    let plan = CrashPlan::never();
+    let counted = std::sync::Arc::new(CrashStore::new(World::new().store(), plan.clone()));
+    Repository::init(counted, world.clock(), world.chance(), &words)
+        .await
+        .unwrap();
+    // The last call of init is the keyring's put.
+    let plan = CrashPlan::at(plan.count(), CrashMode::Before);
+    let dying = std::sync::Arc::new(CrashStore::new(world.store(), plan));
+    Repository::init(dying, world.clock(), world.chance(), &words)
+        .await
+        .unwrap_err();
+    assert_eq!(world.names(""), [Key::new("repository.json").unwrap()]);
+    let head = back_up(&world.open_with(&words).await.unwrap(), &files())
+        .await
+        .unwrap();
+    assert_eq!(world.names("keyring/").len(), 1);
+    reads(&world.open_with(&words).await.unwrap(), &head)
+        .await
+        .unwrap();
+    // A keyring object that is no keyring harms nobody while a good one is there, and is named when it is alone.
+    let stray = Key::new("keyring/aaaaaaaaaa").unwrap();
+    let good = world.names("keyring/")[0].clone();
+    world.memory.overwrite(&stray, Bytes::from_static(b"{"));
+    reads(&world.open_with(&words).await.unwrap(), &head)
+        .await
+        .unwrap();
+    world.memory.overwrite(&good, Bytes::from_static(b"{"));
+    let error = world.open_with(&words).await.unwrap_err();
+    assert!(matches!(&error, RepositoryError::Malformed { object, .. } if object.starts_with("keyring/")));
 }

@@ -190,3 +190,40 @@ async fn a_facts_key_serves_no_data() {
     let bytes = log.read(&branch(1, 1), range(100, 300)).await.unwrap();
     assert!(bytes == log_bytes(branch(1, 1), range(100, 300)));
 }
+
+#[tokio::test]
+async fn a_record_of_a_newer_format_is_refused_by_its_version() {
+    let world = World::new();
+    let repository = world.init().await;
+    let started = repository.run_started("backup", "orders").await.unwrap();
+    let finished = backstay_repository::RunFinished {
+        started,
+        finished: repository.now(),
+        result: backstay_repository::RunResult::Succeeded,
+        error: None,
+        figures: serde_json::json!({}),
+    };
+    repository.run_finished(&finished).await.unwrap();
+    let wrap = Wrap::from_json(&world.body(&world.names("facts/keys/")[0])).unwrap();
+    let keys = wrap.open_raw("facts/2026-01", &SecretKey::new([7; 32])).unwrap();
+    let run = &finished.started.run;
+    let logical = format!("facts/runs/{run}.finished");
+    let mut fields = serde_json::to_value(&finished).unwrap();
+    fields["format"] = 2.into();
+    let json = serde_json::to_vec(&fields).unwrap();
+    let sealed = seal(
+        Kind::Run,
+        &keys.facts.unwrap(),
+        &logical,
+        &Salt::random().unwrap(),
+        &json,
+    )
+    .unwrap();
+    let key = Key::new(format!("facts/runs/2026/01/01/{run}.finished")).unwrap();
+    world.memory.overwrite(&key, sealed.into());
+    let error = world.open().await.read_run_finished(run).await.unwrap_err();
+    assert!(
+        matches!(&error, RepositoryError::NewerFormat { object, format: 2 } if *object == key.to_string()),
+        "{error}"
+    );
+}

@@ -159,7 +159,8 @@ async fn overlapping_live_ranges_of_equal_bytes_are_settled_as_one() {
 async fn ranges_of_one_lineage_that_contradict_each_other_are_refused_and_nothing_is_written() {
     let (ours, other) = (branch(1, 1), branch(9, 9));
     // Ranges of this branch, and one whose bytes are another history's: wherever it overlaps, it is found.
-    let layouts: [(&[(u64, u64)], (u64, u64)); 6] = [
+    type Layout = (&'static [(u64, u64)], (u64, u64));
+    let layouts: [Layout; 6] = [
         (&[(100, 300)], (200, 400)),
         (&[(100, 400)], (200, 300)),
         (&[(100, 400)], (100, 400)),

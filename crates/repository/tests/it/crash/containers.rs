@@ -87,7 +87,7 @@ fn sealed(parts: &[&str]) -> Option<Sealed> {
             let envelope = format!("postgres/{source}/{generation}");
             build(
                 stem,
-                format!("{envelope}"),
+                envelope.clone(),
                 format!("{envelope}/{backup}/{last}"),
                 ALL,
                 1,

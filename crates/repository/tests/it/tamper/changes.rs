@@ -37,7 +37,7 @@ fn extended(body: &[u8], by: usize, byte: u8) -> Change {
 pub fn changes(body: &[u8]) -> Vec<Change> {
     let all = 0..body.len();
     let mut changes: Vec<Change> = all.map(|place| flipped(body, place, 1 << (place % 8))).collect();
-    let near = |length: &usize| *length < 130 || length % 13 == 0 || length + 20 > body.len();
+    let near = |length: &usize| *length < 130 || length.is_multiple_of(13) || length + 20 > body.len();
     changes.extend((0..body.len()).filter(near).map(|length| cut(body, length)));
     changes.extend(around_chunks(body.len()).map(|length| cut(body, length)));
     changes.extend([1, 15, 16, 17, 112, 128, 65_552].map(|by| extended(body, by, 0)));
