@@ -115,6 +115,22 @@ impl Running {
         );
     }
 
+    /// Waits until this holds; looked at whenever something is heard, and once a while for what is not heard.
+    pub async fn until(&self, holds: impl Fn(&Running) -> bool) {
+        let mut count = self.heard.count.subscribe();
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        while !holds(self) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "it did not come true; heard {:?}",
+                self.facts()
+            );
+            let again = tokio::time::timeout(std::time::Duration::from_millis(50), count.changed());
+            // A time-out only means: look again.
+            let _ = again.await;
+        }
+    }
+
     /// How far the log is confirmed.
     pub fn durable(&self) -> Lsn {
         Lsn::from(*self.heard.position.borrow())

@@ -12,7 +12,7 @@ use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{Conninfo, PostgresSource};
-use backstay_repository::{Head, Recipient, Repository, SystemChance};
+use backstay_repository::{Head, Recipient, Repository, RepositoryError, SystemChance};
 use backstay_source::{Checkpoint, RecoveryAction, Restore, StartRequest};
 use backstay_store::{MemoryStore, Store};
 use backstay_terms::{EngineKind, RecoveryTarget, RetentionClass, SourceName};
@@ -36,16 +36,40 @@ impl World {
         World::over(Arc::new(MemoryStore::new(clock))).await
     }
 
-    /// A new repository in this store.
+    /// A new repository in this store with a key of its own.
     pub async fn over(store: Arc<dyn Store>) -> World {
-        let key = SecretKey::generate().expect("the system has randomness");
+        World::made(store, &SecretKey::generate().expect("the system has randomness")).await
+    }
+
+    /// A new repository in this store with this key.
+    pub async fn made(store: Arc<dyn Store>, key: &SecretKey) -> World {
         let clock = Arc::new(SystemClock::new());
-        let repository = Repository::init(store, clock, Arc::new(SystemChance), &[Recipient::Raw(key)]).await;
+        let repository = Repository::init(
+            store,
+            clock,
+            Arc::new(SystemChance),
+            &[Recipient::Raw(key.clone())],
+        )
+        .await;
         let repository = repository.expect("a repository can be made in an empty store");
         World {
             name: "orders".parse().expect("a valid name"),
             repository,
         }
+    }
+
+    /// The repository that is in this store.
+    ///
+    /// # Errors
+    /// Whatever opening it says; a store may die under it.
+    pub async fn opened(store: Arc<dyn Store>, key: &SecretKey) -> Result<World, RepositoryError> {
+        let clock = Arc::new(SystemClock::new());
+        let recipients = [Recipient::Raw(key.clone())];
+        let repository = Repository::open(store, clock, Arc::new(SystemChance), &recipients).await?;
+        Ok(World {
+            name: "orders".parse().expect("a valid name"),
+            repository,
+        })
     }
 
     /// The server at `conninfo` as a source with a slot of our own.

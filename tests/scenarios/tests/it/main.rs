@@ -1,6 +1,7 @@
 //! Scenarios against a real PostgreSQL 15.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod crashes;
 mod first_loop;
 mod golden;
 mod other_engines;

@@ -6,7 +6,7 @@ use backstay_scenarios::World;
 use backstay_terms::{EngineKind, LogRange, Lsn, Position};
 use backstay_testkit::pg::{PgServer, Stop};
 
-async fn end_of_log(server: &PgServer) -> Lsn {
+pub async fn end_of_log(server: &PgServer) -> Lsn {
     server
         .value("SELECT pg_current_wal_flush_lsn()")
         .await
@@ -21,7 +21,7 @@ async fn stored(world: &World, from: Position, to: Lsn) -> Vec<u8> {
 }
 
 /// The same bytes from the server's own segments.
-fn on_disk(server: &PgServer, from: Position, to: Lsn) -> Vec<u8> {
+pub fn on_disk(server: &PgServer, from: Position, to: Lsn) -> Vec<u8> {
     const SEGMENT: u64 = 16 << 20;
     let mut bytes = Vec::new();
     for number in from.0 / SEGMENT..=(to.0 - 1) / SEGMENT {
