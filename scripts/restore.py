@@ -39,10 +39,9 @@ def decrypt(key, nonce, sealed, associated_data=None):
 
 def unseal(data, kind, logical, keys):
     """The plaintext of the container that begins the data (section 2 of the format), and what follows it."""
-    key_class = "data" if kind in DATA_KINDS else "facts"
     check(data[:12] == b"BACKSTAY" + bytes([1, 1, kind, 16]), f"it is no object of kind {kind}, format version 1")
-    key = keys.get((key_class, data[16:32]))
-    check(key, f"the key that was given does not open its {key_class} key {data[16:32].hex()}")
+    key = keys.get(("data" if kind in DATA_KINDS else "facts", data[16:32]))
+    check(key, f"the key that was given does not open the key {data[16:32].hex()} that it is sealed with")
     okm = hkdf(key, data[48:80], b"backstay/1/object\0" + data[:48] + logical.encode(), 64)
     check(data[80:HEADER] == okm[32:], f"its header was changed, or it was not written as {logical}")
     end = HEADER + (length := int.from_bytes(data[12:16], "big")) + TAG * max(1, -(-length // CHUNK))
@@ -51,12 +50,16 @@ def unseal(data, kind, logical, keys):
     check(None not in plain, "its content was changed, or bytes are missing")
     return b"".join(plain), data[end:]
 
-def open_wrap(wrap, keks):
-    """The lines in a wrap (section 3 of the format); none if it is not for us, or was changed."""
-    recipient, sealed = (wrap["recipient"]["kind"], wrap["recipient"]["id"]), base64.b64decode(wrap["wrap"])
-    info = "\0".join(("backstay/1/wrap", wrap["envelope"], *recipient)).encode()
-    kek, key_ids = keks.get(recipient), json.dumps(wrap["key_ids"], separators=(",", ":")).encode()
-    return (kek and decrypt(hkdf(kek, sealed[:32], info), ZERO_NONCE, sealed[32:], key_ids) or b"").decode()
+def open_wrap(text, keks):
+    """The lines in a wrap (section 3 of the format); none if it is not for us, or was changed: it may be planted (KEY-3)."""
+    try:
+        wrap = json.loads(text)
+        recipient, sealed = (wrap["recipient"]["kind"], wrap["recipient"]["id"]), base64.b64decode(wrap["wrap"])
+        info = "\0".join(("backstay/1/wrap", wrap["envelope"], *recipient)).encode()
+        kek, key_ids = keks.get(recipient), json.dumps(wrap["key_ids"], separators=(",", ":")).encode()
+        return (kek and decrypt(hkdf(kek, sealed[:32], info), ZERO_NONCE, sealed[32:], key_ids) or b"").decode()
+    except (LookupError, ValueError, TypeError):
+        return ""
 
 class Repository:
     """The objects, and every key that the secret opens, by class and id: a facts key never stands in for a data key."""
@@ -71,15 +74,15 @@ class Repository:
         for name in self.names("keyring") if options.passphrase_file else []:
             self.open_keyring(json.loads(self.read(name)), open(options.passphrase_file).read().rstrip("\r\n"))
         for folder in ("postgres-backups/keys", "wal-archive/keys", "facts/keys"):
-            lines += [open_wrap(json.loads(self.read(name)), self.keks) for name in self.names(folder)]
+            lines += [open_wrap(self.read(name), self.keks) for name in self.names(folder)]
         for key_class, key in re.findall("^(data|index|facts) ([0-9a-f]{64})$", "\n".join(lines), re.MULTILINE):
             self.keys[key_class, hkdf(bytes.fromhex(key), b"", b"backstay/1/key-id", 16)] = bytes.fromhex(key)
         check(self.keys, "the key that was given opens no wrap in this repository")
     def take_master_key(self, line):
-        text, _, sum = line.partition(":")
-        padded = text.replace("-", "+").replace("_", "/").rstrip("=") + "="
-        kek = bytes.fromhex(text) if len(text) == 64 else base64.b64decode(padded)
-        check(len(kek) == 32 and sum in ("", hashlib.sha256(kek).hexdigest()[:8]), "the key file has a typing error")
+        text, _, checksum = line.partition(":")
+        text = text.replace("-", "+").replace("_", "/").rstrip("=")  # base64 of either alphabet, or hexadecimal
+        kek = bytes.fromhex(text) if len(text) == 64 else base64.b64decode(text + "=")
+        check(len(kek) == 32 and checksum in ("", hashlib.sha256(kek).hexdigest()[:8]), "the key file has a typing error")
         self.keks["raw", hkdf(kek, b"", b"backstay/1/kek-id", 8).hex()] = kek
     def open_keyring(self, ring, passphrase):
         salt, info = base64.b64decode(ring["salt"]), b"backstay/1/keyring\0" + ring["id"].encode()
@@ -89,7 +92,8 @@ class Repository:
     def names(self, folder):
         return sorted(str(path.relative_to(self.root)) for path in (self.root / folder).rglob("[!.]*") if path.is_file())
     def read(self, name, sha256=None):
-        Repository.reading, data = name, (self.root / name).read_bytes()
+        Repository.reading = name
+        data = (self.root / name).read_bytes()
         return check(sha256 in (None, hashlib.sha256(data).hexdigest()), "its SHA-256 is not the recorded one") and data
     def open(self, name, kind, logical, sha256=None):
         plain, rest = unseal(self.read(name, sha256), kind, logical, self.keys)
@@ -116,7 +120,6 @@ class Backup:
         self.frames, self.extents = list(struct.iter_unpack(">IIII", content["frame-table"])), collections.defaultdict(list)
         for entry, *extent in struct.iter_unpack(">IIIIQ", content["extent-table"]):
             self.extents[entry].append(extent)
-    @functools.lru_cache(maxsize=2)
     def frame(self, number):
         pack, position, compressed, _ = self.frames[number]
         plain = self.part("data", self.packs[pack]["name"], PACK, self.packs[pack]["sha256"])
@@ -143,11 +146,10 @@ class Log:
         """Facts and bytes of a range: two containers, one after the other."""
         logical, keys = "postgres/" + name.split("/", 2)[2], self.repository.keys
         index, rest = unseal(self.repository.read(name), RANGE_INDEX, logical, keys)
-        index, (frames, rest) = json.loads(index), unseal(rest, RANGE_DATA, logical, keys)
-        plain = decompress(frames)
+        frames, rest = unseal(rest, RANGE_DATA, logical, keys)
+        index, plain = json.loads(index), decompress(frames)
         good = not rest and len(plain) == end - begin and hashlib.sha256(plain).hexdigest() == index["sha256"]
-        check(good, "its bytes are not the ones that its index names")
-        return index["facts"].get("records"), plain
+        return check(good, "its bytes are not the ones that its index names") and (index["facts"].get("records"), plain)
     def chain(self, lineage, base, until):
         """From the lineage on which the base lies to the wanted one: (record, where its part ends)."""
         chain, end = [], until
@@ -159,9 +161,9 @@ class Log:
             lineage, end = record["parent"]["branch"]["lineage"], min(end, record["parent"]["fork"])
         check(False, f"the log of {self.source} has no lineage {lineage}: give one that list shows, or --no-log")
 
-def place_log(log, chain, base, directory):
-    """Puts the chain's bytes into pg_wal; gives the start of the last record that is complete."""
-    at, stop, last, size, previous = base["end_point"]["start"], base["stop"], None, base["segment_size"], base["timeline"]
+def place_log(log, chain, base, last, directory):
+    """Puts the chain's bytes into pg_wal; gives the start of the last record that is complete, or else `last`."""
+    at, stop, size, previous = base["end_point"]["start"], base["stop"], base["segment_size"], base["timeline"]
     path = lambda timeline: f"{directory}/pg_wal/{timeline:08X}{at >> 32:08X}{(at & 0xFFFFFFFF) // size:08X}"
     for record, end in chain:
         timeline = record["branch"]["timeline"]
@@ -178,7 +180,7 @@ def place_log(log, chain, base, directory):
                     own = os.pread(file.fileno(), max(0, min(to, stop) - at), at % size)  # the base's own copy, LIN-2
                     check(piece.startswith(own), "the backup does not lie on this lineage: its WAL differs")
                     os.pwrite(file.fileno(), piece, at % size)
-                at, last = to, records["last_start"] if records and records["last_end"] <= to else last
+                at, last = to, lsn(records["last_start"]) if records and records["last_end"] <= to else last
         check(at >= stop, f"the log ends at {lsn(at)}, before the backup's stop {lsn(stop)}: restore with --no-log")
         previous = timeline
     return last
@@ -205,8 +207,7 @@ def restore(repository, backup, directory, lineage, until):
     place_files(backup, [file for file in backup.files if file not in control], directory)
     for oid in {file["role"]["tablespace"] for file in backup.files if isinstance(file["role"], dict)}:
         os.symlink(os.path.abspath(f"{directory}.tablespaces/{oid}"), f"{directory}/pg_tblspc/{oid}")
-    last = place_log(log, chain, base, directory)
-    target = lsn(last) if last else backup.head["engine"]["last_record"]
+    target = place_log(log, chain, base, backup.head["engine"]["last_record"], directory)
     wanted = [f"{record['branch']['timeline']:08x}-{record['history']}" for record, _ in chain]
     for name in repository.names(f"wal-archive/history/{backup.source}/{base['system']:016x}"):
         path, is_ours = pathlib.Path(f"{directory}/pg_wal/{name[-25:-17].upper()}.history"), name[-25:] in wanted
@@ -232,12 +233,11 @@ def main():
     heads = repository.root.glob(f"postgres-backups/manifests/*/{options.source or '*'}/*/{options.backup or '[!.]*'}")
     backups = [Backup(repository, str(path.relative_to(repository.root))) for path in sorted(heads)]
     if options.command == "list":
-        for b in backups:
-            print(b.source, "backup", b.id, b.head["verdict"], "to", lsn(b.head["log"]["stop"]))
+        print(*(f"{b.source} backup {b.id} {b.head['verdict']} to {lsn(b.head['log']['stop'])}" for b in backups), sep="\n")
         for log in [Log(repository, source) for source in sorted({backup.source for backup in backups})]:
-            for lineage, record in log.lineages.items():
-                end, timeline = max((end for _, end, _ in log.ranges(record)), default=0), record["branch"]["timeline"]
-                print(log.source, "lineage", lineage, "timeline", timeline, "to", lsn(end))
+            for name, record in log.lineages.items():
+                end = lsn(max((end for _, end, _ in log.ranges(record)), default=0))
+                print(f"{log.source} lineage {name} timeline {record['branch']['timeline']} to {end}")
     else:
         usable = [backup for backup in backups if options.backup or backup.head["verdict"] == "good"]  # REPO-6
         check(options.into and options.source and usable, "give --into and a --source (and --backup) that list shows")
@@ -247,4 +247,4 @@ try:
     os.umask(0o077)
     main()
 except (OSError, LookupError, ValueError, TypeError, AttributeError, struct.error, zstandard.ZstdError) as error:
-    check(False, f"{error!r}")
+    check(False, f"{type(error).__name__}: {error}")
