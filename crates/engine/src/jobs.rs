@@ -1,6 +1,9 @@
 //! Jobs: one file a verb.
 
+mod assembly;
 pub mod backup;
 pub mod expire;
+pub mod fetch;
 pub mod restore;
 pub mod stream;
+pub mod verify;

@@ -1,14 +1,15 @@
-//! Assembles the log segments that a restore needs and places them.
+//! Places the log segments that a restore needs.
 //!
-//! Promise: every needed position is covered by the base's own log or by the chain's; where both hold it, the bytes must
-//! be equal, else the restore stops; bytes after what is needed are zero or true log, never something else.
+//! Promise: every needed position is covered by the base's own log or by the chain's; bytes after what is needed are zero
+//! or true log, never something else.
+//! Not here: where the bytes come from (jobs::assembly).
 
 use super::{RestoreJob, worker};
 use crate::EngineError;
+use crate::jobs::assembly::Assembly;
 use crate::plan::SegmentPlan;
-use backstay_repository::{BaseReader, FileRow};
-use backstay_terms::{EntryHeader, EntryKind, EntryPath, EntryRole, LogRange, Lsn, Position, Timeline};
-use bytes::Bytes;
+use backstay_repository::BaseReader;
+use backstay_terms::{EntryHeader, EntryKind, EntryPath, EntryRole, LogRange, Position, Timeline};
 
 /// Permission bits of a log segment.
 const SEGMENT_MODE: u32 = 0o600;
@@ -43,91 +44,20 @@ impl RestoreJob {
     }
 
     async fn assemble(&self, base: &BaseReader, segment: &SegmentPlan) -> Result<Vec<u8>, EngineError> {
-        let size = self.plan.log.segment_size;
         let whole = LogRange {
             from: segment.begins,
-            to: Position(segment.begins.0 + size),
+            to: Position(segment.begins.0 + self.plan.log.segment_size),
         };
-        let mut content = vec![0; size as usize];
-        let mut own = None;
-        if let Some((file, covers)) = self.own_segment(base, whole) {
-            let bytes = base.read_range(&file, 0..file.size).await?;
-            let kept = (covers.to.0 - whole.from.0) as usize;
-            copy(&mut content, 0, bytes.get(..kept).unwrap_or(&bytes));
-            own = Some(covers);
-        }
-        let chain = self.catalog.chain.as_ref();
-        let stretches = chain.map(|chain| chain.stretches(None)).unwrap_or_default();
-        for stretch in &stretches {
-            let part = LogRange {
-                from: stretch.from.max(whole.from),
-                to: stretch.to.min(whole.to),
-            };
-            if part.from < part.to {
-                let bytes = self.catalog.bytes_in(part).await?;
-                self.refuse_if_different(own, part, &bytes, &content, whole)?;
-                copy(&mut content, (part.from.0 - whole.from.0) as usize, &bytes);
-            }
-        }
-        let covered: Vec<LogRange> = stretches.into_iter().chain(own).collect();
-        let covered = backstay_repository::stretches(&covered);
-        match backstay_repository::missing(segment.needed, &covered).first() {
-            Some(gap) => Err(self.catalog.gap(*gap)),
-            None => Ok(content),
-        }
-    }
-
-    /// The base's own copy of a segment, and the positions of it that are content and not padding.
-    fn own_segment(&self, base: &BaseReader, whole: LogRange) -> Option<(FileRow, LogRange)> {
-        let log = &self.plan.log;
-        let covers = LogRange {
-            from: whole.from,
-            to: whole.to.min(log.stop),
+        let assembly = Assembly {
+            log: &self.catalog.log,
+            chain: self.catalog.chain.as_ref(),
+            base: Some((base, &self.plan.log)),
         };
-        if covers.from >= covers.to || log.start >= whole.to {
-            return None;
+        let assembled = assembly.assemble(whole).await?;
+        match backstay_repository::missing(segment.needed, &assembled.covered).first() {
+            Some(gap) => Err(assembly.gap(*gap)),
+            None => Ok(assembled.content),
         }
-        let size = backstay_terms::WalSegmentSize::new(log.segment_size)?;
-        let number = size.segment_holding(Lsn(whole.from.0));
-        let is_it = |file: &&FileRow| {
-            let name = file
-                .path
-                .as_text()
-                .and_then(|name| name.parse::<backstay_terms::WalFileName>().ok());
-            file.role == EntryRole::Wal && name.and_then(|name| name.segment(size)) == Some(number)
-        };
-        base.files().iter().find(is_it).map(|file| (file.clone(), covers))
-    }
-
-    fn refuse_if_different(
-        &self,
-        own: Option<LogRange>,
-        part: LogRange,
-        bytes: &[u8],
-        content: &[u8],
-        whole: LogRange,
-    ) -> Result<(), EngineError> {
-        let Some(own) = own else { return Ok(()) };
-        let both = LogRange {
-            from: part.from.max(own.from),
-            to: part.to.min(own.to),
-        };
-        if both.from >= both.to {
-            return Ok(());
-        }
-        let slice = |bytes: &[u8], origin: Position| -> Option<Bytes> {
-            let range = (both.from.0 - origin.0) as usize..(both.to.0 - origin.0) as usize;
-            bytes.get(range).map(Bytes::copy_from_slice)
-        };
-        if slice(bytes, part.from) == slice(content, whole.from) {
-            return Ok(());
-        }
-        let (from, to) = (Lsn::from(both.from), Lsn::from(both.to));
-        let backup = &self.plan.head.backup;
-        let what = format!(
-            "the log of backup {backup} and the streamed log differ between {from} and {to}: two histories"
-        );
-        Err(EngineError::Integrity { what })
     }
 
     async fn place_whole(&self, role: EntryRole, name: String, content: Vec<u8>) -> Result<(), EngineError> {
@@ -149,11 +79,5 @@ impl RestoreJob {
             Ok(sink.close()?)
         })
         .await
-    }
-}
-
-fn copy(into: &mut [u8], at: usize, bytes: &[u8]) {
-    if let Some(place) = into.get_mut(at..at + bytes.len()) {
-        place.copy_from_slice(bytes);
     }
 }

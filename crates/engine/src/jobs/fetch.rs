@@ -1,0 +1,399 @@
+//! Fetches one file of the log for a server that recovers: `wal fetch %f %p`.
+//!
+//! Promise: a file is delivered whole, checked and under its name at once, or not at all. It is called absent only when
+//! the listing proves that it lies after the end of everything that is stored of its timeline, or that its timeline is
+//! known nowhere: to the server absence means the end of the log. Everything else is an error, a hole above all.
+//! Not here: exit codes (backstay), the parts of a segment (jobs::assembly).
+
+mod deliver;
+mod reach;
+
+use crate::EngineError;
+use crate::jobs::assembly::Assembly;
+use crate::plan::{Chain, Link};
+use backstay_repository::{
+    BaseReader, Head, HeadLog, HistoryName, LineageRecord, LogStore, Repository, StoredObject, StoredRange,
+};
+use backstay_terms::{
+    BackupId, Branch, EngineKind, LogRange, Lsn, Position, SourceName, WalFileName, WalSegmentSize,
+};
+use reach::{Reach, reach};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// A file to fetch.
+#[derive(Clone, Debug)]
+pub struct FetchJob {
+    /// Where from.
+    pub repository: Repository,
+    /// The engine.
+    pub engine: EngineKind,
+    /// The service.
+    pub name: SourceName,
+    /// The lineage to recover along; none: the newest one of the timeline in the file's name.
+    pub lineage: Option<Branch>,
+    /// A backup whose own log counts too.
+    pub base: Option<BackupId>,
+    /// The file's name: a segment or `NNNNNNNN.history`.
+    pub file: String,
+    /// Where to; it is replaced at once.
+    pub destination: PathBuf,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum Fetched {
+    /// The file is there, whole and durable.
+    Delivered {
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// It exists nowhere, for this reason.
+    AbsentProved {
+        /// Why that is certain.
+        reason: String,
+    },
+}
+
+impl FetchJob {
+    /// Fetches the file.
+    pub async fn run(&self) -> Result<Fetched, EngineError> {
+        let log = LogStore::new(&self.repository, self.engine, &self.name);
+        let records = log.records().await?;
+        let fetch = Fetch {
+            job: self,
+            base: self.open_base().await?,
+            log,
+            records,
+        };
+        let found = match parse(&self.file)? {
+            File::Segment(name) => fetch.segment(name).await?,
+            File::History(timeline) => fetch.history(timeline).await?,
+        };
+        match found {
+            Found::Content(content) => {
+                let bytes = content.len() as u64;
+                deliver::write(&self.destination, content).await?;
+                Ok(Fetched::Delivered { bytes })
+            }
+            Found::Nowhere(reason) => Ok(Fetched::AbsentProved { reason }),
+        }
+    }
+
+    async fn open_base(&self) -> Result<Option<BaseReader>, EngineError> {
+        let Some(wanted) = &self.base else { return Ok(None) };
+        let places = self.repository.backup_places(self.engine, &self.name).await?;
+        let place = places.iter().find(|place| place.backup == *wanted);
+        let place = place.ok_or_else(|| EngineError::NoSuchThing {
+            what: format!("there is no backup {wanted} of {}", self.name),
+            advice: format!("see: backstay list {}", self.name),
+        })?;
+        Ok(Some(BaseReader::open(&self.repository, place).await?))
+    }
+}
+
+/// What a name asks for.
+enum File {
+    Segment(WalFileName),
+    History(u32),
+}
+
+/// What was found.
+enum Found {
+    Content(Vec<u8>),
+    Nowhere(String),
+}
+
+fn parse(file: &str) -> Result<File, EngineError> {
+    let refuse = || EngineError::NoSuchThing {
+        what: format!("{file:?} is neither a WAL segment nor a history file"),
+        advice: "restore_command must pass %f as it is".into(),
+    };
+    if let Some(digits) = file.strip_suffix(".history") {
+        let upper = digits
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+        let timeline = u32::from_str_radix(digits, 16)
+            .ok()
+            .filter(|t| upper && digits.len() == 8 && *t > 0);
+        return timeline.map(File::History).ok_or_else(refuse);
+    }
+    let name = file
+        .parse::<WalFileName>()
+        .ok()
+        .filter(|name| name.timeline.0 > 0);
+    name.map(File::Segment).ok_or_else(refuse)
+}
+
+/// A fetch under way.
+struct Fetch<'a> {
+    job: &'a FetchJob,
+    log: LogStore,
+    records: Vec<LineageRecord>,
+    base: Option<BaseReader>,
+}
+
+impl Fetch<'_> {
+    async fn segment(&self, name: WalFileName) -> Result<Found, EngineError> {
+        let timeline = name.timeline.0;
+        let mut chain = match self.chain_of(timeline)? {
+            Some(chain) => Some(chain),
+            // A source that never streamed has the log of its bases alone.
+            None if self.records.is_empty()
+                && self.base_log().is_some_and(|log| log.timeline == timeline) =>
+            {
+                None
+            }
+            None => return self.nowhere(timeline).await,
+        };
+        let size = self.segment_size(chain.as_ref())?;
+        let number = name.segment(size).ok_or_else(|| EngineError::NoSuchThing {
+            what: format!("no segment of {} bytes has the name {name}", size.bytes()),
+            advice: "check that this is the service whose server recovers".into(),
+        })?;
+        let begins = Position::from(size.start_of(number));
+        let whole = LogRange {
+            from: begins,
+            to: Position(begins.0.saturating_add(size.bytes())),
+        };
+        self.refuse_past_switch(chain.as_ref(), whole)?;
+        let seen = self.list(&mut chain, begins).await?;
+        let assembly = Assembly {
+            log: &self.log,
+            chain: chain.as_ref(),
+            base: self.base.as_ref().zip(self.base_log()),
+        };
+        let assembled = assembly.assemble(whole).await?;
+        match reach(whole, &assembled.covered, seen) {
+            Reach::Whole => Ok(Found::Content(assembled.content)),
+            Reach::Gap(gap) => Err(assembly.gap(gap)),
+            Reach::UpTo(_) => {
+                self.refuse_if_ambiguous(chain.as_ref(), begins).await?;
+                Ok(Found::Content(assembled.content))
+            }
+            Reach::Beyond => {
+                self.refuse_if_ambiguous(chain.as_ref(), begins).await?;
+                let at = Lsn::from(begins);
+                let reason =
+                    format!("nothing is stored of timeline {timeline} from {at} on: the log ends before");
+                Ok(Found::Nowhere(reason))
+            }
+        }
+    }
+
+    /// Along a lineage by name, a segment that reaches past a switch point belongs to the descendant: under the ancestor's
+    /// name it is neither whole nor absent.
+    fn refuse_past_switch(&self, chain: Option<&Chain>, whole: LogRange) -> Result<(), EngineError> {
+        let until = chain.and_then(Chain::target).and_then(|link| link.until);
+        match until {
+            Some(until) if whole.to > until => {
+                let at = Lsn::from(until);
+                let file = &self.job.file;
+                Err(self.no_such(format!(
+                    "{file} reaches past {at}, where this lineage leaves its timeline"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn base_log(&self) -> Option<&HeadLog> {
+        self.base.as_ref().and_then(|base| base.head().log.as_ref())
+    }
+
+    /// Lists the links of a chain from the segment on. Returns the furthest position of which anything speaks: marks and
+    /// attachments tell that the log once reached there.
+    async fn list(&self, chain: &mut Option<Chain>, begins: Position) -> Result<Position, EngineError> {
+        let mut seen = Position::default();
+        for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {
+            let (objects, strays) = self.log.listed(&link.branch, begins).await?;
+            if let Some(stray) = strays.first() {
+                return Err(unknown_name(stray));
+            }
+            let until = link.until.unwrap_or(Position(u64::MAX));
+            let marks = objects.ranges.iter().map(|range| range.stored.name.range.to);
+            let attached = self
+                .records
+                .iter()
+                .filter(|r| r.branch == link.branch)
+                .map(|r| r.from);
+            seen = marks
+                .chain(attached)
+                .map(|at| at.min(until))
+                .fold(seen, Position::max);
+            link.ranges = objects
+                .ranges
+                .into_iter()
+                .map(|range| range.stored)
+                .collect::<Vec<StoredRange>>();
+        }
+        Ok(seen)
+    }
+
+    /// The lineage to take a timeline's bytes from, with its ancestors; none if no lineage of it is known.
+    fn chain_of(&self, timeline: u32) -> Result<Option<Chain>, EngineError> {
+        let of = |branch: Branch| Chain::of(branch, &self.records);
+        if let Some(lineage) = self.job.lineage {
+            if !self.records.iter().any(|record| record.branch == lineage) {
+                return Err(self.no_such(format!("there is no lineage {lineage} of {}", self.job.name)));
+            }
+            let mut chain = of(lineage);
+            let Some(place) = chain
+                .links
+                .iter()
+                .position(|link| link.branch.timeline == timeline)
+            else {
+                return Ok(None);
+            };
+            // LIN-3: along this lineage nothing of an ancestor counts past the switch point.
+            chain.links.truncate(place + 1);
+            return Ok(Some(chain));
+        }
+        let Some(newest) = self.records.last().map(|record| record.branch) else {
+            return match self.base {
+                Some(_) => Ok(None),
+                None => Err(self.no_such(format!("no log of {} has ever been stored", self.job.name))),
+            };
+        };
+        let is_it = |branch: &Branch| branch.timeline == timeline && branch.system == newest.system;
+        let on_chain = of(newest)
+            .links
+            .into_iter()
+            .map(|link: Link| link.branch)
+            .find(is_it);
+        let newest_of_it = self.records.iter().rev().map(|record| record.branch).find(is_it);
+        Ok(on_chain.or(newest_of_it).map(of))
+    }
+
+    /// Proves that a timeline is known nowhere.
+    async fn nowhere(&self, timeline: u32) -> Result<Found, EngineError> {
+        let system = self.system()?;
+        let known = |branch: Branch| (branch.system, branch.timeline) == (system, timeline);
+        let (histories, strays) = self.log.history_names(system).await?;
+        if let Some(stray) = strays.first() {
+            return Err(unknown_name(stray));
+        }
+        let elsewhere = self.records.iter().any(|record| known(record.branch))
+            || histories.iter().any(|(name, _)| name.timeline == timeline)
+            || self
+                .heads()
+                .await?
+                .iter()
+                .filter_map(|head| head.log.as_ref())
+                .any(|log| (log.system, log.timeline) == (system, timeline));
+        if elsewhere {
+            let what =
+                format!("timeline {timeline} is known, but none of the log that is recovered belongs to it");
+            return Err(self.no_such(what));
+        }
+        Ok(Found::Nowhere(format!("timeline {timeline} is known nowhere")))
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>, EngineError> {
+        Ok(self.job.repository.heads(self.job.engine, &self.job.name).await?)
+    }
+
+    fn system(&self) -> Result<u64, EngineError> {
+        let newest = self.records.last().map(|record| record.branch);
+        let branch = self.job.lineage.or(newest).map(|branch| branch.system);
+        let system = branch.or(self.base_log().map(|log| log.system));
+        system.ok_or_else(|| self.no_such(format!("no log of {} has ever been stored", self.job.name)))
+    }
+
+    fn segment_size(&self, chain: Option<&Chain>) -> Result<WalSegmentSize, EngineError> {
+        let target = chain.and_then(Chain::target).map(|link| link.branch);
+        let recorded = self
+            .records
+            .iter()
+            .rev()
+            .find(|record| Some(record.branch) == target);
+        let bytes = recorded.map(|record| record.segment_size);
+        let bytes = bytes
+            .or(self.base_log().map(|log| log.segment_size))
+            .unwrap_or_default();
+        WalSegmentSize::new(bytes).ok_or_else(|| EngineError::Integrity {
+            what: format!(
+                "the lineage record of {} names {bytes} as the size of a segment",
+                self.job.name
+            ),
+        })
+    }
+
+    /// Without a lineage by name, the end of one is no proof while another one of the same timeline goes on.
+    async fn refuse_if_ambiguous(&self, chain: Option<&Chain>, begins: Position) -> Result<(), EngineError> {
+        let Some(target) = chain.and_then(Chain::target).map(|link| link.branch) else {
+            return Ok(());
+        };
+        if self.job.lineage.is_some() {
+            return Ok(());
+        }
+        let rivals = self.records.iter().map(|record| record.branch).filter(|branch| {
+            (branch.system, branch.timeline) == (target.system, target.timeline) && *branch != target
+        });
+        for rival in rivals {
+            let (objects, strays) = self.log.listed(&rival, begins).await?;
+            let goes_on = objects
+                .ranges
+                .iter()
+                .any(|range| range.stored.name.range.to > begins);
+            if goes_on || !strays.is_empty() {
+                let what = format!("the log of {target} ends here, but {rival} of the same timeline goes on");
+                let advice = "say which one is recovered: --lineage".to_owned();
+                return Err(EngineError::NoSuchThing { what, advice });
+            }
+        }
+        Ok(())
+    }
+
+    async fn history(&self, timeline: u32) -> Result<Found, EngineError> {
+        let chain = self.chain_of(timeline)?;
+        let target = chain.as_ref().and_then(Chain::target);
+        let system = self.system()?;
+        let (names, strays) = self.log.history_names(system).await?;
+        if let Some(stray) = strays.first() {
+            return Err(unknown_name(stray));
+        }
+        let of_timeline: Vec<&(HistoryName, StoredObject)> = names
+            .iter()
+            .filter(|(name, _)| name.timeline == timeline)
+            .collect();
+        let wanted = target.and_then(|link| link.history.as_ref());
+        let chosen = match (wanted, &of_timeline[..]) {
+            (Some(digest), listed) => listed.iter().copied().find(|(name, _)| name.digest == *digest),
+            (None, [one]) => Some(*one),
+            (None, _) => None,
+        };
+        match chosen {
+            Some((name, object)) => {
+                let content = self.log.history(system, name, object).await?;
+                Ok(Found::Content(content.to_vec()))
+            }
+            None if of_timeline.is_empty() && timeline == 1 => {
+                Ok(Found::Nowhere("timeline 1 has no history file".to_owned()))
+            }
+            None if of_timeline.is_empty() && target.is_none() => self.nowhere(timeline).await,
+            None => Err(EngineError::Integrity {
+                what: format!("the history file of timeline {timeline} that is recovered is not stored"),
+            }),
+        }
+    }
+
+    fn no_such(&self, what: String) -> EngineError {
+        let advice = format!(
+            "check the service and the lineage; see: backstay status {}",
+            self.job.name
+        );
+        EngineError::NoSuchThing { what, advice }
+    }
+}
+
+/// A name that we cannot read may be the very thing that is asked for.
+fn unknown_name(stray: &StoredObject) -> EngineError {
+    EngineError::Integrity {
+        what: format!(
+            "{} has a name of no known format: what is absent cannot be told",
+            stray.name
+        ),
+    }
+}

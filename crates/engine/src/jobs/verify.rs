@@ -1,0 +1,329 @@
+//! Verifies what is stored: by listings, by structure, or byte by byte.
+//!
+//! Promise: every depth includes the ones before; what is wrong is named with its object and the invariant it breaks, and
+//! the check goes on. An error means that the store could not be asked, never that something is wrong. Sealed objects
+//! are changed by nobody here; only the records of the run are written, and those only if wished.
+//! Not here: the checks themselves (backstay-repository::check), records inside the log (the adapters).
+
+mod walk;
+
+use crate::EngineError;
+use backstay_repository::{
+    BranchObjects, CheckFinding, HeadState, Inventory, LineageRecord, LogCheck, LogStore, Repository,
+    RunFinished, RunResult, Unsettled,
+};
+use backstay_source::LogFormat;
+use backstay_terms::{Branch, EngineKind, SourceName};
+use jiff::SignedDuration;
+use serde::Serialize;
+use std::sync::Arc;
+use walk::Walk;
+
+use crate::plan::retention::ExpiryPolicy;
+
+/// How deep to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// What heads and tables name is there with its size; every name can be read. Needs the facts keys.
+    Listed,
+    /// Tables fit each other; range indexes, lineage records, history files and envelopes open. Needs all keys.
+    Structure,
+    /// Every pack, range and manifest is read, every SHA-256 and every overlap compared, every record's checksum.
+    Everything,
+}
+
+/// Whether the run is recorded in the repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    /// As every run is.
+    Written,
+    /// For whoever may only read.
+    Skipped,
+}
+
+/// Live log that is older than this and not settled is named.
+const SETTLED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// A verification.
+#[derive(Clone, Debug)]
+pub struct VerifyJob {
+    /// What is verified.
+    pub repository: Repository,
+    /// Which services; none: all of which anything is stored.
+    pub services: Vec<(EngineKind, SourceName)>,
+    /// How deep.
+    pub depth: Depth,
+    /// How each engine's log is walked; an engine without one has its bytes compared and not walked.
+    pub formats: Vec<(EngineKind, Arc<dyn LogFormat>)>,
+    /// Whether the run is recorded.
+    pub recording: Recording,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyCounts {
+    /// Committed backups.
+    pub backups: u64,
+    /// Backups without a head: harmless, and expiring.
+    pub uncommitted: u64,
+    /// Packs, tables and ranges listed.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Ranges of log.
+    pub ranges: u64,
+    /// Range indexes opened.
+    pub indexes: u64,
+    /// Seams compared.
+    pub seams: u64,
+    /// Lineage records opened.
+    pub records: u64,
+    /// History files opened.
+    pub histories: u64,
+    /// Envelopes opened.
+    pub envelopes: u64,
+    /// Files of backups compared with their SHA-256.
+    pub files: u64,
+    /// Bytes of these files.
+    pub file_bytes: u64,
+    /// Bytes of log read.
+    pub log_bytes: u64,
+    /// Bytes of log whose records were walked.
+    pub walked_bytes: u64,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedService {
+    /// Its engine.
+    pub engine: EngineKind,
+    /// Its name.
+    pub source: SourceName,
+    /// What was looked at.
+    pub counts: VerifyCounts,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// How deep it looked.
+    pub depth: Depth,
+    /// Each service.
+    pub services: Vec<VerifiedService>,
+    /// What is wrong; an integrity failure if there is any.
+    pub findings: Vec<CheckFinding>,
+    /// Log that only live ranges have held for more than a day: nothing is lost yet; run settle.
+    pub unsettled: Vec<Unsettled>,
+}
+
+impl Verified {
+    /// An integrity error if anything is wrong.
+    pub fn outcome(&self) -> Result<(), EngineError> {
+        let Some(first) = self.findings.first() else {
+            return Ok(());
+        };
+        let more = match self.findings.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let what = format!("{}: {}{more}", first.object, first.what);
+        Err(EngineError::Integrity { what })
+    }
+}
+
+impl VerifyJob {
+    /// Verifies.
+    pub async fn run(&self) -> Result<Verified, EngineError> {
+        if self.recording == Recording::Skipped {
+            return self.verify().await;
+        }
+        let of = match &self.services[..] {
+            [(_, one)] => one.to_string(),
+            _ => "all".to_owned(),
+        };
+        let started = self.repository.run_started("verify", &of).await?;
+        let outcome = self.verify().await;
+        let found = outcome.as_ref().map(|verified| verified.findings.len());
+        let (result, error) = match (&outcome, outcome.as_ref().map(Verified::outcome)) {
+            (Ok(_), Ok(Ok(()))) => (RunResult::Succeeded, None),
+            (Ok(_), Ok(Err(error))) => (RunResult::Failed, Some(error.to_string())),
+            (Err(error), _) | (_, Err(error)) => (RunResult::Failed, Some(error.to_string())),
+        };
+        let figures = serde_json::json!({ "depth": self.depth, "findings": found.ok() });
+        let finished = self.repository.now();
+        let record = RunFinished {
+            started,
+            finished,
+            result,
+            error,
+            figures,
+        };
+        let recorded = self.repository.run_finished(&record).await;
+        let verified = outcome?;
+        recorded?;
+        Ok(verified)
+    }
+
+    async fn verify(&self) -> Result<Verified, EngineError> {
+        let mut verified = Verified {
+            depth: self.depth,
+            services: Vec::new(),
+            findings: Vec::new(),
+            unsettled: Vec::new(),
+        };
+        let services = match self.services.is_empty() {
+            true => self.repository.every_source().await?,
+            false => self.services.clone(),
+        };
+        if self.depth >= Depth::Structure {
+            let (_, findings) = self.repository.check_months().await?;
+            verified.findings.extend(findings);
+        }
+        for (engine, source) in services {
+            let counts = self.service(engine, &source, &mut verified).await?;
+            verified.services.push(VerifiedService {
+                engine,
+                source,
+                counts,
+            });
+        }
+        Ok(verified)
+    }
+
+    async fn service(
+        &self,
+        engine: EngineKind,
+        source: &SourceName,
+        verified: &mut Verified,
+    ) -> Result<VerifyCounts, EngineError> {
+        let now = self.repository.now();
+        let inventory = self.repository.inventory(engine, source, now).await?;
+        let mut counts = listed(&inventory);
+        let strays = inventory
+            .strays
+            .iter()
+            .map(|stray| CheckFinding::stray(&stray.name));
+        verified.findings.extend(strays);
+        self.backups(&inventory, &mut counts, verified).await?;
+        let log = LogStore::new(&self.repository, engine, source);
+        let records = self.facts(&log, &inventory, &mut counts, verified).await?;
+        for branch in &inventory.branches {
+            let size = segment_size(&records, &branch.branch);
+            self.branch(engine, &log, branch, size, &mut counts, verified)
+                .await?;
+        }
+        Ok(counts)
+    }
+
+    async fn backups(
+        &self,
+        inventory: &Inventory,
+        counts: &mut VerifyCounts,
+        verified: &mut Verified,
+    ) -> Result<(), EngineError> {
+        let committed = inventory.backups.iter().filter(|b| b.head != HeadState::Absent);
+        for backup in committed {
+            let found = self.repository.check_listed(backup).await?;
+            let intact = found.is_empty();
+            verified.findings.extend(found);
+            // What is missing is named once; deeper looks would only stumble over it again.
+            if !intact || backup.opened().is_none() || self.depth == Depth::Listed {
+                continue;
+            }
+            let found = self.repository.check_tables(&backup.place).await?;
+            let intact = found.is_empty();
+            verified.findings.extend(found);
+            if intact && self.depth == Depth::Everything {
+                let (content, found) = self.repository.check_content(&backup.place).await?;
+                counts.files += content.files;
+                counts.file_bytes += content.bytes;
+                verified.findings.extend(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lineage records, history files and envelopes. The records are read at every depth: they tell the size of segments.
+    async fn facts(
+        &self,
+        log: &LogStore,
+        inventory: &Inventory,
+        counts: &mut VerifyCounts,
+        verified: &mut Verified,
+    ) -> Result<Vec<LineageRecord>, EngineError> {
+        let branches: Vec<Branch> = inventory.branches.iter().map(|branch| branch.branch).collect();
+        let (records, findings) = log.check_records(&branches).await?;
+        counts.records += records.len() as u64;
+        verified.findings.extend(findings);
+        if self.depth >= Depth::Structure {
+            let (opened, findings) = log.check_histories(&records).await?;
+            counts.histories += opened;
+            verified.findings.extend(findings);
+            let (engine, source) = (inventory.engine, &inventory.source);
+            let (opened, findings) = self.repository.check_envelopes(engine, source).await?;
+            counts.envelopes += opened;
+            verified.findings.extend(findings);
+        }
+        Ok(records)
+    }
+
+    async fn branch(
+        &self,
+        engine: EngineKind,
+        log: &LogStore,
+        objects: &BranchObjects,
+        segment_size: Option<u64>,
+        counts: &mut VerifyCounts,
+        verified: &mut Verified,
+    ) -> Result<(), EngineError> {
+        let check = LogCheck::new(log, objects);
+        verified.findings.extend(check.names(segment_size));
+        let live_for = ExpiryPolicy::of(engine).live;
+        let now = self.repository.now();
+        verified
+            .unsettled
+            .extend(check.unsettled(now, SETTLED_WITHIN, live_for));
+        if self.depth >= Depth::Structure {
+            let (indexes, findings) = check.indexes().await?;
+            counts.indexes += indexes.opened;
+            counts.seams += indexes.seams;
+            verified.findings.extend(findings);
+        }
+        if self.depth >= Depth::Everything {
+            let format = self.formats.iter().find(|(kind, _)| *kind == engine);
+            let format = format.map(|(_, format)| format.as_ref());
+            let mut walk = Walk::new(format, objects.branch, segment_size);
+            let (read, findings) = check.bytes(|begins, bytes| walk.take(begins, bytes)).await?;
+            counts.log_bytes += read;
+            verified.findings.extend(findings);
+            let (walked, findings) = walk.finish();
+            counts.walked_bytes += walked;
+            verified.findings.extend(findings);
+        }
+        Ok(())
+    }
+}
+
+fn listed(inventory: &Inventory) -> VerifyCounts {
+    let mut counts = VerifyCounts::default();
+    for backup in &inventory.backups {
+        match backup.head {
+            HeadState::Absent => counts.uncommitted += 1,
+            _ => counts.backups += 1,
+        }
+        counts.objects += backup.parts().count() as u64;
+        counts.bytes += backup.parts().map(|part| part.size).sum::<u64>();
+    }
+    for range in inventory.branches.iter().flat_map(|branch| &branch.ranges) {
+        counts.ranges += 1;
+        counts.objects += 1;
+        counts.bytes += range.object.size;
+    }
+    counts
+}
+
+fn segment_size(records: &[LineageRecord], branch: &Branch) -> Option<u64> {
+    let of_branch = records.iter().rev().find(|record| record.branch == *branch);
+    of_branch.map(|record| record.segment_size)
+}
