@@ -58,7 +58,7 @@ pub struct Global {
     /// How to show what a long command does, on standard error
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub progress: ProgressWanted,
-    /// Never ask; fail where an answer is needed
+    /// Never ask, go on; what destroys needs --confirm anyway
     #[arg(long, global = true)]
     pub no_input: bool,
     /// Read and print times in UTC
@@ -99,12 +99,17 @@ impl Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a configuration, make a key and create the repository, where they are missing
+    /// Write a configuration, make a key and create the repository, where they are missing; then check
     Init(Init),
+    /// Find out what would stop a backup or a restore, and how to fix it
+    #[command(visible_alias = "doctor")]
+    Check(Services),
     /// Can I recover, from when, to when
-    Status(Services),
+    Status(Status),
     /// List the backups
     List(Services),
+    /// Show one backup or one run in full
+    Show(Show),
     /// Print the ranges of time that can be recovered, and the gaps between them
     Window(Services),
     /// Take a full backup now
@@ -113,12 +118,20 @@ pub enum Command {
     Stream(Stream),
     /// Recover a service to a point in time, into a new directory
     Restore(Restore),
+    /// Look at the stored log, or settle it
+    #[command(subcommand)]
+    Wal(WalCommand),
+    /// Show or drop the replication slot that keeps WAL at the server for us
+    #[command(subcommand)]
+    Slot(SlotCommand),
+    /// Make, show, prove and rotate keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Print the content of one sealed object of the repository
+    Decrypt(Decrypt),
     /// Show the configuration in force, or check it
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make a master key, or show which keys are configured
-    #[command(subcommand)]
-    Key(KeyCommand),
     /// Back up, break and recover a throw-away database on this machine
     Demo(Demo),
     /// Print the version and what it supports
@@ -149,6 +162,122 @@ pub enum KeyCommand {
     New(KeyNew),
     /// Print the configured keys by their ids, never the keys
     Show,
+    /// Open every envelope with every configured key, and with age identities
+    Check(KeyCheck),
+    /// Give every configured key a wrap in every envelope, so that each of them opens everything
+    Rotate(KeyRotate),
+    /// Print a page to keep where the repository is not: ids, places, and how to restore
+    RecoverySheet(RecoverySheet),
+}
+
+/// About the stored log.
+#[derive(Debug, Subcommand)]
+pub enum WalCommand {
+    /// List the gaps of the stored log
+    Gaps(Services),
+    /// Write settled ranges for what only live ranges hold; needs no server
+    Settle(Services),
+}
+
+/// About replication slots.
+#[derive(Debug, Subcommand)]
+pub enum SlotCommand {
+    /// Show where the slot stands and what the server keeps for it
+    Show(SlotShow),
+    /// Drop the slot, so that the server forgets what it keeps for us
+    Drop(SlotDrop),
+}
+
+/// Arguments of `slot show`.
+#[derive(Args, Debug)]
+pub struct SlotShow {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// Arguments of `slot drop`.
+#[derive(Args, Debug)]
+pub struct SlotDrop {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The name of the service once more: yes, its slot
+    #[arg(long, value_name = "SERVICE")]
+    pub confirm: Option<String>,
+}
+
+/// Arguments of `key check`.
+#[derive(Args, Debug)]
+pub struct KeyCheck {
+    /// An age identity file to prove; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
+}
+
+/// Arguments of `key rotate`.
+#[derive(Args, Debug)]
+pub struct KeyRotate {
+    /// Carry out the plan instead of printing it
+    #[arg(long)]
+    pub confirm: bool,
+}
+
+/// Arguments of `key recovery-sheet`.
+#[derive(Args, Debug)]
+pub struct RecoverySheet {
+    /// Print the master keys themselves too; refused on a terminal
+    #[arg(long)]
+    pub with_key: bool,
+}
+
+/// Arguments of `decrypt`.
+#[derive(Args, Debug)]
+pub struct Decrypt {
+    /// The object's name in the repository
+    #[arg(value_name = "OBJECT")]
+    pub object: String,
+    /// A file to make instead of writing to standard output
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+}
+
+/// Arguments of `show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// latest, the id of a backup, or the word run
+    #[arg(value_name = "latest|BACKUP|run")]
+    pub what: String,
+    /// The service of the backup, or the id of the run
+    #[arg(value_name = "SERVICE|ID")]
+    pub which: Option<String>,
+}
+
+/// What a violated objective does to the exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnViolation {
+    /// The command ends with exit 10.
+    Exit,
+    /// It is only told.
+    Tell,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Which services.
+    #[command(flatten)]
+    pub services: Services,
+    /// End with exit 10 when an objective is violated
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+impl Status {
+    /// What a violated objective does to the exit.
+    pub fn on_violation(&self) -> OnViolation {
+        if self.exit_code { OnViolation::Exit } else { OnViolation::Tell }
+    }
 }
 
 /// Arguments of `key new`.
@@ -230,6 +359,9 @@ pub struct Restore {
     /// Only print the plan
     #[arg(long)]
     pub plan: bool,
+    /// Do not ask on a terminal whether to proceed
+    #[arg(long)]
+    pub confirm: bool,
     /// Start from this backup instead of the one that the planner chooses
     #[arg(long, value_name = "BACKUP")]
     pub base: Option<BackupId>,

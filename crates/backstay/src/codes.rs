@@ -72,6 +72,7 @@ codes! {
     LogBehind = 5009, Refused, "the server's log ends before the place where ours ends: another history";
     OtherSystem = 5010, Refused, "the server is another system than before";
     RepositoryRefused = 5011, Refused, "the repository is absent, of another kind, of a newer format, or not the expected one";
+    NotConfirmed = 5012, Refused, "what was planned was not confirmed";
     NotFound = 6001, OutsideWindow, "there is no such thing";
     SegmentAbsent = 6002, OutsideWindow, "the log file does not exist, which is proved; `wal fetch` alone says this";
     BeforeWindow = 6011, OutsideWindow, "the target is before the first point that can be recovered";

@@ -5,6 +5,7 @@
 //! Not here: what a backup or a restore is (engine).
 
 pub mod access;
+pub mod checks;
 pub mod cli;
 pub mod codes;
 pub mod commands;
@@ -15,6 +16,7 @@ pub mod exit;
 pub mod failure;
 pub mod keys;
 pub mod logging;
+pub mod new_file;
 pub mod process;
 pub mod render;
 pub mod secret;

@@ -19,7 +19,7 @@ pub trait Report {
     /// For a person: whole lines, the last one ended too; empty when there is nothing to say.
     fn human(&self, look: &Look) -> String;
 
-    /// For a program: a documented contract.
+    /// For a program: a documented contract. `null` when the result was written already.
     fn json(&self) -> serde_json::Value;
 
     /// How the process ends after this has been printed.

@@ -23,6 +23,8 @@ pub struct Session {
     pub printer: Printer,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What standard output is.
+    pub stdout: Stream,
     /// What standard error is.
     pub stderr: Stream,
     environment: Box<dyn Environment>,
@@ -35,13 +37,14 @@ impl Session {
         global: Global,
         printer: Printer,
         clock: Arc<dyn Clock>,
-        stderr: Stream,
+        (stdout, stderr): (Stream, Stream),
         environment: Box<dyn Environment>,
     ) -> Session {
         Session {
             global,
             printer,
             clock,
+            stdout,
             stderr,
             environment,
             config: None,

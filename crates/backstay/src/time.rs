@@ -126,6 +126,11 @@ pub fn in_utc(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.fZ").to_string()
 }
 
+/// A moment in UTC, to the second.
+pub fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn local(text: &str, datetime: DateTime, zone: &Zone) -> Result<Timestamp, TimeError> {
     let ambiguous = zone.zone.to_ambiguous_timestamp(datetime);
     match zone::candidates(&ambiguous) {

@@ -3,7 +3,7 @@
 //! Promise: whatever happens, a person gets what, where and what to do, a program gets one JSON object, and the exit is
 //! one of the table; `wal fetch` is under its own discipline before anything else is looked at.
 
-use crate::cli::{Cli, Command, ConfigCommand, KeyCommand};
+use crate::cli::{Cli, Command, ConfigCommand, KeyCommand, SlotCommand, WalCommand};
 use crate::codes::Code;
 use crate::commands;
 use crate::demo;
@@ -85,19 +85,43 @@ fn run(arguments: &[OsString]) -> Ending {
 
 async fn execute(command: Command, session: &mut Session) -> Result<Box<dyn Report>, Failure> {
     match command {
-        Command::Config(ConfigCommand::Show(arguments)) => commands::config::show(session, &arguments),
-        Command::Config(ConfigCommand::Validate) => commands::config::validate(session).await,
-        Command::Key(KeyCommand::New(arguments)) => commands::key::new(&arguments),
-        Command::Key(KeyCommand::Show) => commands::key::show(session).await,
         Command::Init(arguments) => commands::init::init(session, &arguments).await,
+        Command::Check(arguments) => commands::check::check(session, &arguments).await,
         Command::Status(arguments) => commands::status::status(session, &arguments).await,
-        Command::List(arguments) => commands::status::list(session, &arguments).await,
-        Command::Window(arguments) => commands::status::windows(session, &arguments).await,
+        Command::List(arguments) => commands::list::list(session, &arguments).await,
+        Command::Show(arguments) => commands::show::show(session, &arguments).await,
+        Command::Window(arguments) => commands::window::window(session, &arguments).await,
         Command::Backup(arguments) => commands::backup::backup(session, &arguments).await,
         Command::Stream(arguments) => commands::stream::stream(session, &arguments).await,
         Command::Restore(arguments) => commands::restore::restore(session, &arguments).await,
+        Command::Wal(command) => wal(command, session).await,
+        Command::Slot(SlotCommand::Show(arguments)) => commands::slot::show(session, &arguments).await,
+        Command::Slot(SlotCommand::Drop(arguments)) => commands::slot::drop(session, &arguments).await,
+        Command::Key(command) => key(command, session).await,
+        Command::Decrypt(arguments) => commands::decrypt::decrypt(session, &arguments).await,
+        Command::Config(ConfigCommand::Show(arguments)) => commands::config::show(session, &arguments),
+        Command::Config(ConfigCommand::Validate) => commands::config::validate(session).await,
         Command::Demo(arguments) => demo::demo(session, &arguments).await,
         Command::Version => Ok(commands::version::version()),
+    }
+}
+
+async fn wal(command: WalCommand, session: &mut Session) -> Result<Box<dyn Report>, Failure> {
+    match command {
+        WalCommand::Gaps(arguments) => commands::wal::gaps(session, &arguments).await,
+        WalCommand::Settle(arguments) => commands::wal::settle(session, &arguments).await,
+    }
+}
+
+async fn key(command: KeyCommand, session: &mut Session) -> Result<Box<dyn Report>, Failure> {
+    match command {
+        KeyCommand::New(arguments) => commands::key::new(&arguments),
+        KeyCommand::Show => commands::key::show(session).await,
+        KeyCommand::Check(arguments) => commands::key::check::check(session, &arguments).await,
+        KeyCommand::Rotate(arguments) => commands::key::rotate::rotate(session, &arguments).await,
+        KeyCommand::RecoverySheet(arguments) => {
+            commands::key::recovery_sheet::recovery_sheet(session, &arguments).await
+        }
     }
 }
 
@@ -151,7 +175,7 @@ fn session(cli: Cli) -> Result<(Session, Command), Failure> {
     let printer = Printer::standard(global.format(), global.loudness(), out_look, err_look);
     let clock = Arc::new(SystemClock::new());
     Ok((
-        Session::new(global, printer, clock, stderr(), environment),
+        Session::new(global, printer, clock, (stdout(), stderr()), environment),
         command,
     ))
 }

@@ -89,6 +89,16 @@ impl Repository {
         .await
     }
 
+    /// A run's first record.
+    pub async fn read_run_started(&self, run: &RunId) -> Result<RunStarted, RepositoryError> {
+        let place = layout::run(run, RunMoment::Started)?;
+        let json = self.get_fact(&place, Kind::Run, run.moment()).await?;
+        let record: RunStarted =
+            serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&place.key, e))?;
+        RepositoryError::refuse_newer(&place.key, record.format)?;
+        Ok(record)
+    }
+
     /// A run's last record, if it finished.
     pub async fn read_run_finished(&self, run: &RunId) -> Result<RunFinished, RepositoryError> {
         let place = layout::run(run, RunMoment::Finished)?;

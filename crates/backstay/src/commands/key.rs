@@ -1,21 +1,25 @@
-//! `key new` and `key show`.
+//! `key new` and `key show`; in files of their own `key check`, `key rotate` and `key recovery-sheet`.
 //!
 //! Promise: a key is printed by neither; a file that is there is never overwritten; the new file is on the disk, and its
 //! owner's alone, before it is reported.
+
+pub mod check;
+pub mod recovery_sheet;
+pub mod rotate;
 
 use crate::cli::KeyNew;
 use crate::codes::Code;
 use crate::failure::Failure;
 use crate::keys::{self, Key, Material};
+use crate::new_file;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::render::table::{Column, Table};
 use crate::session::Session;
 use serde_json::{Value, json};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 struct Made {
     file: PathBuf,
@@ -32,27 +36,9 @@ pub fn new(arguments: &KeyNew) -> Result<Box<dyn Report>, Failure> {
 /// Writes a new master key into a file that is not there yet; returns the key's id.
 pub fn write_key_file(file: &Path) -> Result<String, Failure> {
     let (key, line) = keys::new_master()?;
-    write_new(file, line.as_bytes()).map_err(|error| not_written(file, &error))?;
+    let line = Zeroizing::new(format!("{}\n", *line));
+    new_file::write(file, line.as_bytes()).map_err(|error| not_written(file, &error))?;
     Ok(key.master_key_id())
-}
-
-fn write_new(path: &Path, line: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let written = file
-        .write_all(line)
-        .and_then(|()| file.write_all(b"\n"))
-        .and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // Half a key is worse than none; if it cannot be removed, the first error is the one to tell.
-        let _ = std::fs::remove_file(path);
-        return Err(error);
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Failure {

@@ -1,261 +1,208 @@
-//! `status`, `window` and `list`: what can be recovered.
+//! `status`: can I recover, from when, to when, and is that what was promised.
+//!
+//! Promise: one line per service answers; what is wrong follows with the next command to type.
 
+use super::seen::{Seen, chosen, last_trouble, show_range};
 use crate::access;
-use crate::cli::Services;
-use crate::config::Service;
+use crate::cli::{OnViolation, Status as Arguments};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
-use crate::render::look::Look;
+use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
 use crate::session::Session;
-use backstay_engine::plan::{Catalog, Window, show_time, window};
-use backstay_repository::{Head, HeadVerdict, Repository};
-use backstay_terms::{EngineKind, Lsn};
+use crate::units::print_duration;
+use backstay_engine::plan::show_time;
+use backstay_repository::RunFinished;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::time::Duration;
 
-/// One service with what is known about it.
-struct Seen {
-    service: String,
-    heads: Vec<Head>,
-    window: Window,
-}
-
-async fn look_at(repository: &Repository, service: &Service, now: Timestamp) -> Result<Seen, Failure> {
-    let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
-    let window = window(&catalog, now).await?;
-    Ok(Seen {
-        service: service.name.to_string(),
-        heads: catalog.heads,
-        window,
-    })
-}
-
-async fn look_at_all(session: &mut Session, arguments: &Services) -> Result<Vec<Seen>, Failure> {
+/// Answers for one service, or for all.
+pub async fn status(session: &mut Session, arguments: &Arguments) -> Result<Box<dyn Report>, Failure> {
     let config = session.config()?;
+    let services = chosen(&config, arguments.services.service.as_deref())?;
     let repository = access::repository(session).await?;
     let now = session.clock.now();
-    let chosen: Vec<&Service> = match &arguments.service {
-        Some(name) => vec![config.service(name)?],
-        None => config.services.values().collect(),
-    };
-    let mut seen = Vec::new();
-    for service in chosen {
-        seen.push(look_at(&repository, service, now).await?);
+    let mut answers = Vec::new();
+    for service in services {
+        answers.push(Answer {
+            seen: Seen::of(&repository, service, now).await?,
+            rpo: service.objective.rpo.value,
+            trouble: last_trouble(&repository, &service.name, now).await?,
+            now,
+        });
     }
-    Ok(seen)
-}
-
-/// Can I recover, from when, to when.
-pub async fn status(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
-    let now = session.clock.now();
     Ok(Box::new(Status {
-        seen: look_at_all(session, arguments).await?,
-        now,
+        answers,
+        on_violation: arguments.on_violation(),
     }))
 }
 
-/// The ranges and the gaps.
-pub async fn windows(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
-    Ok(Box::new(Windows {
-        seen: look_at_all(session, arguments).await?,
-    }))
-}
-
-/// The backups.
-pub async fn list(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
-    Ok(Box::new(List {
-        seen: look_at_all(session, arguments).await?,
-    }))
-}
-
-struct Status {
-    seen: Vec<Seen>,
+struct Answer {
+    seen: Seen,
+    rpo: Duration,
+    trouble: Option<RunFinished>,
     now: Timestamp,
 }
 
+/// What is not as it should be, and what to type.
+struct Complaint {
+    mark: Mark,
+    what: String,
+    next: String,
+}
+
+impl Answer {
+    fn violates(&self) -> bool {
+        self.seen.behind(self.now).is_none_or(|behind| behind > self.rpo)
+    }
+
+    fn state(&self) -> (Mark, &'static str) {
+        let complaints = self.complaints();
+        let has = |mark| complaints.iter().any(|complaint| complaint.mark == mark);
+        match (has(Mark::Bad), has(Mark::Warning)) {
+            (true, _) => (Mark::Bad, "failing"),
+            (false, true) => (Mark::Warning, "warn"),
+            (false, false) => (Mark::Good, "ok"),
+        }
+    }
+
+    fn recoverable(&self, look: &Look) -> String {
+        let window = &self.seen.window;
+        match (window.oldest(), window.newest()) {
+            (Some(from), Some(to)) => show_range(look, from, to),
+            _ => "nothing".to_owned(),
+        }
+    }
+
+    fn complaints(&self) -> Vec<Complaint> {
+        let service = &self.seen.service;
+        let mut complaints: Vec<Complaint> = self.objective_complaint().into_iter().collect();
+        if !self.seen.window.gaps.is_empty() {
+            let gaps = self.seen.window.gaps.len();
+            complaints.push(Complaint {
+                mark: Mark::Warning,
+                what: format!("the log has {gaps} gap{}", if gaps == 1 { "" } else { "s" }),
+                next: format!("backstay wal gaps {service}"),
+            });
+        }
+        if let Some(run) = &self.trouble {
+            let error = run.error.as_deref().unwrap_or("it does not say why");
+            complaints.push(Complaint {
+                mark: Mark::Warning,
+                what: format!("the last {} failed: {error}", run.started.verb),
+                next: format!("backstay show run {}", run.started.run),
+            });
+        }
+        complaints
+    }
+
+    fn objective_complaint(&self) -> Option<Complaint> {
+        let service = &self.seen.service;
+        let (what, next) = match self.seen.behind(self.now) {
+            None if self.seen.heads.is_empty() => (
+                "nothing can be recovered: there is no backup yet".to_owned(),
+                format!("backstay backup {service}"),
+            ),
+            None => (
+                "nothing can be recovered: no backup is usable".to_owned(),
+                format!("backstay list {service}"),
+            ),
+            Some(behind) if behind > self.rpo => {
+                let over = print_duration(rounded(behind - self.rpo));
+                let next = match self.seen.window.ranges.is_empty() {
+                    true => format!("backstay stream {service} (nothing follows the log), then backstay backup {service}"),
+                    false => format!("backstay stream {service}, and see that it goes on running"),
+                };
+                (format!("RPO is over its objective by {over}"), next)
+            }
+            Some(_) => return None,
+        };
+        let mark = Mark::Bad;
+        Some(Complaint { mark, what, next })
+    }
+}
+
+/// To the second, or to the minute when it is hours.
+fn rounded(length: Duration) -> Duration {
+    let unit = if length.as_secs() < 3600 { 1 } else { 60 };
+    Duration::from_secs(length.as_secs() / unit * unit)
+}
+
+struct Status {
+    answers: Vec<Answer>,
+    on_violation: OnViolation,
+}
+
 impl Status {
-    fn lag_seconds(&self, seen: &Seen) -> Option<i64> {
-        let newest = seen.window.newest()?;
-        let now = self.now.as_microsecond() - crate::time::POSTGRES_EPOCH;
-        Some((now - newest).max(0) / 1_000_000)
+    fn table(&self, look: &Look) -> String {
+        let mut table = Table::new([
+            Column::needed("SERVICE"),
+            Column::needed("STATE"),
+            Column::needed("RECOVERABLE"),
+            Column::needed("RPO (GOAL)"),
+            Column::useful("GAPS").right(),
+            Column::useful("BACKUPS").right(),
+        ]);
+        for answer in &self.answers {
+            let (mark, word) = answer.state();
+            let behind = answer.seen.behind(answer.now).map(rounded);
+            let behind = behind.map_or("-".to_owned(), print_duration);
+            table.row([
+                answer.seen.service.to_string(),
+                format!("{} {word}", look.sign(mark)),
+                answer.recoverable(look),
+                format!("{behind} ({})", print_duration(answer.rpo)),
+                answer.seen.window.gaps.len().to_string(),
+                answer.seen.heads.len().to_string(),
+            ]);
+        }
+        table.render(look)
     }
 }
 
 impl Report for Status {
     fn human(&self, look: &Look) -> String {
-        let mut table = Table::new([
-            Column::needed("SERVICE"),
-            Column::needed("STATE"),
-            Column::needed("RECOVERABLE"),
-            Column::useful("BEHIND"),
-            Column::useful("BACKUPS"),
-        ]);
-        for seen in &self.seen {
-            let (oldest, newest) = (seen.window.oldest(), seen.window.newest());
-            let state = match (&seen.window.ranges.is_empty(), newest) {
-                (_, None) => "nothing",
-                (true, _) => "snapshot-only",
-                (false, _) => "ok",
-            };
-            let range = match (oldest, newest) {
-                (Some(from), Some(to)) => format!("{} to {}", show_time(from), show_time(to)),
-                _ => "no backup yet".to_owned(),
-            };
-            let lag = self
-                .lag_seconds(seen)
-                .map_or("-".to_owned(), |seconds| format!("{seconds} s"));
-            table.row([
-                seen.service.clone(),
-                state.to_owned(),
-                range,
-                lag,
-                seen.heads.len().to_string(),
-            ]);
+        if self.answers.is_empty() {
+            return "the configuration has no services yet: add one under services:\n".to_owned();
         }
-        table.render(look)
+        let mut text = self.table(look);
+        for answer in &self.answers {
+            for complaint in answer.complaints() {
+                let Complaint { mark, what, next } = complaint;
+                let (mark, service) = (look.mark(mark), &answer.seen.service);
+                text.push_str(&format!("\n{mark} {service}: {what}\n  next: {next}\n"));
+            }
+        }
+        text
     }
 
     fn json(&self) -> Value {
-        let one = |seen: &Seen| {
+        let one = |answer: &Answer| {
+            let seen = &answer.seen;
             json!({
                 "service": seen.service,
+                "state": answer.state().1,
                 "recoverable_from": seen.window.oldest().map(show_time),
                 "recoverable_to": seen.window.newest().map(show_time),
-                "behind_seconds": self.lag_seconds(seen),
+                "rpo_seconds": seen.behind(answer.now).map(|behind| behind.as_secs()),
+                "rpo_objective_seconds": answer.rpo.as_secs(),
+                "objective_met": !answer.violates(),
                 "backups": seen.heads.len(),
                 "gaps": seen.window.gaps.len(),
+                "last_failed_run": answer.trouble.as_ref().map(|run| json!({
+                    "run": run.started.run, "verb": run.started.verb, "finished": run.finished, "error": run.error,
+                })),
             })
         };
-        json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
+        json!({ "services": self.answers.iter().map(one).collect::<Vec<_>>() })
     }
-}
 
-struct Windows {
-    seen: Vec<Seen>,
-}
-
-impl Report for Windows {
-    fn human(&self, look: &Look) -> String {
-        let mut table = Table::new([
-            Column::needed("SERVICE"),
-            Column::needed("KIND"),
-            Column::needed("FROM"),
-            Column::needed("TO"),
-            Column::useful("LSN"),
-        ]);
-        for seen in &self.seen {
-            let service = || seen.service.clone();
-            for range in &seen.window.ranges {
-                let lsn = format!("{} to {}", Lsn::from(range.from), Lsn::from(range.to));
-                table.row([
-                    service(),
-                    "range".into(),
-                    show_time(range.from_time),
-                    show_time(range.to_time),
-                    lsn,
-                ]);
-            }
-            for gap in &seen.window.gaps {
-                let lsn = format!("{} to {}", Lsn::from(gap.from), Lsn::from(gap.to));
-                table.row([service(), "gap".into(), "-".into(), "-".into(), lsn]);
-            }
-            for (backup, time) in &seen.window.points {
-                table.row([
-                    service(),
-                    "point".into(),
-                    show_time(*time),
-                    show_time(*time),
-                    backup.to_string(),
-                ]);
-            }
+    fn exit(&self) -> Exit {
+        match self.on_violation {
+            OnViolation::Exit if self.answers.iter().any(Answer::violates) => Exit::Objective,
+            _ => Exit::Done,
         }
-        table.render(look)
-    }
-
-    fn json(&self) -> Value {
-        let one = |seen: &Seen| {
-            let range = |range: &backstay_engine::plan::WindowRange| {
-                json!({
-                    "from": show_time(range.from_time), "to": show_time(range.to_time), "base": range.base,
-                    "from_lsn": Lsn::from(range.from), "to_lsn": Lsn::from(range.to),
-                })
-            };
-            json!({
-                "service": seen.service,
-                "ranges": seen.window.ranges.iter().map(range).collect::<Vec<_>>(),
-                "gaps": seen.window.gaps.iter().map(|gap| json!({
-                    "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
-                })).collect::<Vec<_>>(),
-                "points": seen.window.points.iter().map(|(backup, time)| json!({
-                    "backup": backup, "at": show_time(*time),
-                })).collect::<Vec<_>>(),
-            })
-        };
-        json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
-    }
-}
-
-struct List {
-    seen: Vec<Seen>,
-}
-
-fn note(seen: &Seen, head: &Head) -> &'static str {
-    match head.verdict {
-        HeadVerdict::Damaged => "damaged",
-        HeadVerdict::Good
-            if seen
-                .window
-                .points
-                .iter()
-                .any(|(backup, _)| *backup == head.backup) =>
-        {
-            "snapshot-only"
-        }
-        HeadVerdict::Good => "pitr",
-    }
-}
-
-impl Report for List {
-    fn human(&self, look: &Look) -> String {
-        let mut table = Table::new([
-            Column::needed("SERVICE"),
-            Column::needed("BACKUP"),
-            Column::useful("TAKEN"),
-            Column::useful("KIND"),
-            Column::useful("SIZE"),
-            Column::useful("STORED"),
-            Column::useful("KEPT UNTIL"),
-            Column::needed("STATE"),
-        ]);
-        for seen in &self.seen {
-            for head in &seen.heads {
-                table.row([
-                    seen.service.clone(),
-                    head.backup.to_string(),
-                    crate::time::in_utc(head.created),
-                    head.kind.name().to_owned(),
-                    head.totals.bytes.to_string(),
-                    head.totals.stored.to_string(),
-                    crate::time::in_utc(head.expires_at),
-                    note(seen, head).to_owned(),
-                ]);
-            }
-        }
-        table.render(look)
-    }
-
-    fn json(&self) -> Value {
-        let one = |seen: &Seen| {
-            let head = |head: &Head| {
-                json!({
-                    "backup": head.backup, "kind": head.kind, "created": head.created, "class": head.class,
-                    "expires_at": head.expires_at, "bytes": head.totals.bytes, "stored": head.totals.stored,
-                    "verdict": head.verdict, "state": note(seen, head),
-                })
-            };
-            json!({ "service": seen.service, "backups": seen.heads.iter().map(head).collect::<Vec<_>>() })
-        };
-        json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
     }
 }

@@ -115,17 +115,21 @@ impl Look {
         local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
     }
 
-    /// The sign of a state.
+    /// The sign of a state, in its colour.
     pub fn mark(&self, mark: Mark) -> String {
-        let sign = match (mark, self.glyphs) {
+        self.paint(mark, self.sign(mark))
+    }
+
+    /// The sign of a state without colour, for the cells of a table.
+    pub fn sign(&self, mark: Mark) -> &'static str {
+        match (mark, self.glyphs) {
             (Mark::Good, Glyphs::Unicode) => "✓",
             (Mark::Warning, Glyphs::Unicode) => "▲",
             (Mark::Bad, Glyphs::Unicode) => "✗",
             (Mark::Good, Glyphs::Ascii) => "ok",
             (Mark::Warning, Glyphs::Ascii) => "!",
             (Mark::Bad, Glyphs::Ascii) => "x",
-        };
-        self.paint(mark, sign)
+        }
     }
 
     /// `text` in the colour of a state.

@@ -69,16 +69,24 @@ impl Printer {
     pub fn report(&mut self, report: &dyn Report) -> Result<(), Failure> {
         let text = match self.format {
             Format::Table => report.human(&self.out_look),
-            Format::Json => format!("{}\n", report.json()),
+            Format::Json => match report.json() {
+                serde_json::Value::Null => String::new(),
+                json => format!("{json}\n"),
+            },
         };
         self.text(&text)
     }
 
     /// Prints text that is a result as it is, such as help.
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Writes bytes that are a result as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self
             .out
-            .write_all(text.as_bytes())
+            .write_all(bytes)
             .and_then(|()| self.out.flush());
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),

@@ -1,0 +1,58 @@
+//! Do the configured keys open what is stored, and would losing one of them lose everything.
+
+use super::failed;
+use crate::config::Config;
+use crate::failure::Failure;
+use backstay_repository::layout::EnvelopePlace;
+use backstay_repository::{KeyWarning, Repository};
+use backstay_source::Finding;
+use std::collections::BTreeMap;
+
+pub(super) async fn findings(config: &Config, opened: &Result<Repository, Failure>) -> Vec<Finding> {
+    // Why it could not be opened is told already; a wrong key is told there too.
+    let Ok(repository) = opened else { return Vec::new() };
+    let mut findings = vec![newest(repository).await];
+    let file = config.file.display();
+    findings.extend(repository.key_warnings().into_iter().map(|warning| match warning {
+        KeyWarning::NotEncrypted => Finding::warning(
+            "encryption",
+            "nothing is encrypted: whoever reads the repository reads the data",
+            format!("put a key in place of none under keys: in {file}; what is stored already stays readable"),
+        ),
+        KeyWarning::SingleRecipient => Finding::warning(
+            "recipients",
+            "one key opens everything, and with it everything is lost",
+            format!("add a passphrase or an age recipient under keys: in {file}, then: backstay key rotate --confirm"),
+        ),
+    }));
+    findings
+}
+
+/// Opens the newest envelope of each kind: those that the next backup and the next restore need.
+async fn newest(repository: &Repository) -> Finding {
+    match closed(repository).await {
+        Ok((0, _)) => Finding::good("keys", "nothing is stored yet that needs one"),
+        Ok((looked_at, None)) => Finding::good("keys", format!("they open the newest {looked_at} envelopes")),
+        Ok((_, Some(failure))) | Err(failure) => failed("keys", &failure),
+    }
+}
+
+/// How many were looked at, and why the first of them that is closed does not open.
+async fn closed(repository: &Repository) -> Result<(usize, Option<Failure>), Failure> {
+    let envelopes = repository.envelopes().await?;
+    let mut newest: BTreeMap<&str, &EnvelopePlace> = BTreeMap::new();
+    for place in &envelopes {
+        let kind = place.name.rsplit_once('/').map_or("", |(kind, _)| kind);
+        let known = newest.entry(kind).or_insert(place);
+        // Ids and months sort by time.
+        if known.name < place.name {
+            *known = place;
+        }
+    }
+    for place in newest.values() {
+        if let Some(refusal) = repository.look_at_envelope(place).await?.refusal() {
+            return Ok((newest.len(), Some(refusal.into())));
+        }
+    }
+    Ok((newest.len(), None))
+}

@@ -1,0 +1,81 @@
+//! Is the repository there, can it be written, and is time what we think it is.
+//!
+//! Promise: no object is written, not even for a trial: a writer has no right to delete one again, so it would stay. For a
+//! directory the file system is asked instead.
+
+use super::failed;
+use crate::config::{Config, RepositoryPlace};
+use crate::failure::Failure;
+use crate::session::Session;
+use backstay_repository::Repository;
+use backstay_source::Finding;
+use backstay_store::Prefix;
+use backstay_terms::ByteCount;
+use jiff::SignedDuration;
+use rustix::fs::{Access, access, statvfs};
+use std::path::Path;
+
+/// Below this a backup of anything fails soon.
+const SPACE_MIN: u64 = 1 << 30;
+
+/// A clock that is wrong by more is named.
+const SKEW_MAX: SignedDuration = SignedDuration::from_mins(2);
+
+pub(super) async fn findings(
+    session: &Session,
+    config: &Config,
+    opened: &Result<Repository, Failure>,
+) -> Vec<Finding> {
+    let place = &config.repository.value;
+    let repository = match opened {
+        Ok(repository) => repository,
+        Err(failure) => return vec![failed("repository", failure)],
+    };
+    let mut findings = vec![listing(repository, &place.to_string()).await];
+    let RepositoryPlace::Directory(path) = place;
+    findings.push(writing(path));
+    findings.extend(space(path));
+    findings.push(clock(session, repository).await);
+    findings
+}
+
+async fn listing(repository: &Repository, place: &str) -> Finding {
+    match repository.store().list_page(&Prefix::everything(), None, 1).await {
+        Ok(_) => Finding::good("repository", format!("{place}, id {}", repository.id())),
+        Err(error) => failed("repository", &Failure::from(&error)),
+    }
+}
+
+fn writing(path: &Path) -> Finding {
+    match access(path, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Finding::good("write", "the directory can be written"),
+        Err(error) => {
+            let fix = format!("give this user the directory {}, or mount it for writing", path.display());
+            Finding::failure("write", format!("the directory cannot be written: {error}"), fix)
+        }
+    }
+}
+
+fn space(path: &Path) -> Option<Finding> {
+    let facts = statvfs(path).ok()?;
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let what = format!("{} free", ByteCount(free));
+    let fix = "free space there, or choose another place for the repository";
+    Some(match free {
+        ..SPACE_MIN => Finding::warning("space", what, fix),
+        _ => Finding::good("space", what),
+    })
+}
+
+async fn clock(session: &Session, repository: &Repository) -> Finding {
+    let fix = "let the clock of this machine be set by the network: timedatectl set-ntp true";
+    match repository.store_skew().await {
+        Ok(Some(skew)) if skew > SKEW_MAX => {
+            let what = format!("the clock of this machine and the store's differ by {} s", skew.as_secs());
+            Finding::warning("clock", what, fix)
+        }
+        Ok(Some(_)) => Finding::good("clock", "it agrees with the store's"),
+        Ok(None) => Finding::good("clock", format!("{} by this machine", crate::time::to_the_second(session.clock.now()))),
+        Err(error) => failed("clock", &Failure::from(error)),
+    }
+}

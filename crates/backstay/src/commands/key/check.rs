@@ -1,0 +1,163 @@
+//! `key check`: opens every envelope with every configured key, and with age identities that are named.
+//!
+//! Promise: nothing is written. A recipient is proved when every envelope that has a wrap for it was opened with it; of
+//! an age recipient without its identity the wraps are only counted.
+
+use crate::access;
+use crate::cli::KeyCheck;
+use crate::codes::Code;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::look::{Look, Mark};
+use crate::render::table::{Column, Table};
+use crate::session::Session;
+use backstay_codec::{Wrap, age_recipient_of};
+use backstay_repository::{EnvelopeSeen, Opens};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Opens every envelope.
+pub async fn check(session: &mut Session, arguments: &KeyCheck) -> Result<Box<dyn Report>, Failure> {
+    let identities = arguments.identity.iter().map(|file| Identity::read(file));
+    let identities: Vec<Identity> = identities.collect::<Result<_, _>>()?;
+    let repository = access::repository(session).await?;
+    let mut tally = Tally::of(repository.recipient_names());
+    for place in repository.envelopes().await? {
+        tally.count(&repository.look_at_envelope(&place).await?, &identities);
+    }
+    Ok(Box::new(tally))
+}
+
+/// An age identity, whose secret is wiped afterwards.
+struct Identity(Zeroizing<String>);
+
+impl Identity {
+    fn read(file: &Path) -> Result<Identity, Failure> {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| {
+            let help = "give the file that age-keygen wrote";
+            Failure::new(Code::KeyMissing, format!("the identity file {shown} cannot be read"), help)
+                .caused_by(&error)
+        })?;
+        age_recipient_of(&text).map_err(|error| {
+            let help = "give the file that age-keygen wrote, with its line AGE-SECRET-KEY-1…";
+            Failure::new(Code::KeyMalformed, format!("{shown} holds no age identity: {error}"), help)
+        })?;
+        Ok(Identity(text))
+    }
+
+    fn opens(&self, envelope: &str, wrap: &Wrap) -> bool {
+        wrap.open_age(envelope, &self.0).is_ok()
+    }
+}
+
+/// What was found about one recipient.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    wraps: usize,
+    opened: usize,
+    lacking: usize,
+}
+
+#[derive(Debug)]
+struct Tally {
+    configured: Vec<String>,
+    counts: BTreeMap<String, Count>,
+    envelopes: usize,
+    closed: Vec<String>,
+}
+
+impl Tally {
+    fn of(configured: Vec<String>) -> Tally {
+        let none = |name: &String| (name.clone(), Count::default());
+        Tally {
+            counts: configured.iter().map(none).collect(),
+            configured,
+            envelopes: 0,
+            closed: Vec::new(),
+        }
+    }
+
+    fn count(&mut self, envelope: &EnvelopeSeen, identities: &[Identity]) {
+        self.envelopes += 1;
+        let mut opened_by_identity = false;
+        for seen in &envelope.wraps {
+            let named = |wrap: &Wrap| identities.iter().any(|identity| identity.opens(&envelope.name, wrap));
+            let by_identity = seen.wrap.as_ref().is_some_and(named);
+            opened_by_identity |= by_identity;
+            let count = self.counts.entry(seen.recipient.clone()).or_default();
+            count.wraps += 1;
+            count.opened += usize::from(by_identity || seen.opens == Opens::Yes);
+        }
+        for recipient in &envelope.lacking {
+            self.counts.entry(recipient.clone()).or_default().lacking += 1;
+        }
+        if envelope.opens() == Opens::No && !opened_by_identity {
+            self.closed.push(envelope.name.clone());
+        }
+    }
+
+    fn verdict(&self, recipient: &str, count: Count) -> (Mark, String) {
+        let is_configured = self.configured.iter().any(|name| name == recipient);
+        match count {
+            Count { lacking, .. } if lacking > 0 => {
+                (Mark::Warning, format!("{lacking} envelopes lack it: backstay key rotate"))
+            }
+            Count { wraps, opened, .. } if wraps == opened => (Mark::Good, "opens all of them".to_owned()),
+            Count { opened: 0, .. } if recipient.starts_with("age ") => {
+                (Mark::Warning, "not proved: give --identity FILE".to_owned())
+            }
+            Count { .. } if !is_configured => (Mark::Warning, "not configured here".to_owned()),
+            Count { wraps, opened, .. } => (Mark::Bad, format!("{} do not open", wraps - opened)),
+        }
+    }
+
+    fn lacking(&self) -> bool {
+        self.counts.values().any(|count| count.lacking > 0)
+    }
+}
+
+impl Report for Tally {
+    fn human(&self, look: &Look) -> String {
+        let mut table = Table::new([
+            Column::needed("RECIPIENT"),
+            Column::useful("WRAPS").right(),
+            Column::useful("OPENED").right(),
+            Column::needed("STATE"),
+        ]);
+        for (recipient, count) in &self.counts {
+            let (mark, words) = self.verdict(recipient, *count);
+            let (wraps, opened) = (count.wraps.to_string(), count.opened.to_string());
+            table.row([recipient.clone(), wraps, opened, format!("{} {words}", look.sign(mark))]);
+        }
+        let mut text = table.render(look);
+        for name in &self.closed {
+            text.push_str(&format!("{} no configured key opens {name}\n", look.mark(Mark::Bad)));
+        }
+        let opened = self.envelopes - self.closed.len();
+        text + &format!("{opened} of {} envelopes can be opened\n", self.envelopes)
+    }
+
+    fn json(&self) -> Value {
+        let one = |(recipient, count): (&String, &Count)| {
+            json!({
+                "recipient": recipient,
+                "configured": self.configured.contains(recipient),
+                "wraps": count.wraps, "opened": count.opened, "lacking": count.lacking,
+            })
+        };
+        let recipients: Vec<Value> = self.counts.iter().map(one).collect();
+        json!({ "envelopes": self.envelopes, "closed": self.closed, "recipients": recipients })
+    }
+
+    fn exit(&self) -> Exit {
+        match (self.closed.is_empty(), self.lacking()) {
+            (false, _) => Exit::Key,
+            (true, true) => Exit::Objective,
+            (true, false) => Exit::Done,
+        }
+    }
+}

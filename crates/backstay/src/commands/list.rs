@@ -1,0 +1,96 @@
+//! `list`: the backups.
+
+use super::seen::{Seen, chosen};
+use crate::access;
+use crate::cli::Services;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::look::Look;
+use crate::render::table::{Column, Table};
+use crate::session::Session;
+use backstay_repository::{Head, HeadVerdict};
+use serde_json::{Value, json};
+
+/// The backups of one service, or of all.
+pub async fn list(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
+    let config = session.config()?;
+    let services = chosen(&config, arguments.service.as_deref())?;
+    let repository = access::repository(session).await?;
+    let now = session.clock.now();
+    let mut seen = Vec::new();
+    for service in services {
+        seen.push(Seen::of(&repository, service, now).await?);
+    }
+    Ok(Box::new(List { seen }))
+}
+
+/// What a backup is good for: every point after it, its own point only, or nothing sure.
+pub fn state(seen: &Seen, head: &Head) -> &'static str {
+    let alone = || seen.window.points.iter().any(|(backup, _)| *backup == head.backup);
+    match head.verdict {
+        HeadVerdict::Damaged => "damaged",
+        HeadVerdict::Good if alone() => "snapshot-only",
+        HeadVerdict::Good => "pitr",
+    }
+}
+
+struct List {
+    seen: Vec<Seen>,
+}
+
+impl List {
+    fn hint(&self) -> String {
+        let empty = self.seen.iter().filter(|seen| seen.heads.is_empty());
+        let hint = |seen: &Seen| format!("{0} has no backup yet; take one: backstay backup {0}\n", seen.service);
+        empty.map(hint).collect()
+    }
+}
+
+impl Report for List {
+    fn human(&self, look: &Look) -> String {
+        let mut table = Table::new([
+            Column::needed("BACKUP"),
+            Column::needed("SERVICE"),
+            Column::useful("TAKEN"),
+            Column::extra("KIND"),
+            Column::useful("SIZE").right(),
+            Column::useful("STORED").right(),
+            Column::extra("CLASS"),
+            Column::useful("KEPT UNTIL"),
+            Column::needed("STATE"),
+        ]);
+        let rows = self.seen.iter().flat_map(|seen| seen.heads.iter().rev().map(move |head| (seen, head)));
+        for (seen, head) in rows.clone() {
+            table.row([
+                head.backup.to_string(),
+                seen.service.to_string(),
+                look.time(head.created),
+                head.kind.name().to_owned(),
+                head.totals.bytes.to_string(),
+                head.totals.stored.to_string(),
+                head.class.to_string(),
+                look.time(head.expires_at),
+                state(seen, head).to_owned(),
+            ]);
+        }
+        match rows.count() {
+            0 => self.hint(),
+            _ => table.render(look) + &self.hint(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let head = |seen: &Seen, head: &Head| {
+            json!({
+                "backup": head.backup, "kind": head.kind, "created": head.created, "class": head.class,
+                "expires_at": head.expires_at, "bytes": head.totals.bytes, "stored": head.totals.stored,
+                "verdict": head.verdict, "state": state(seen, head),
+            })
+        };
+        let one = |seen: &Seen| {
+            let backups: Vec<Value> = seen.heads.iter().rev().map(|h| head(seen, h)).collect();
+            json!({ "service": seen.service, "backups": backups })
+        };
+        json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
+    }
+}

@@ -1,0 +1,111 @@
+//! What is known of a service: its backups, what can be recovered, what went wrong last. For `status`, `list`, `window`,
+//! `show` and `check`.
+//!
+//! Promise: only names, heads and facts are read, never data.
+//! Not here: how it is shown.
+
+use crate::config::{Config, Service};
+use crate::failure::Failure;
+use crate::render::look::Look;
+use crate::time::POSTGRES_EPOCH;
+use backstay_engine::plan::{Catalog, Window, window};
+use backstay_repository::layout::{self, RunMoment};
+use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
+use backstay_store::{Key, list_all};
+use backstay_terms::{EngineKind, RunId, SourceName};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How far back a failed run is worth mentioning.
+const TROUBLE_AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// At most so many run records are opened for one answer.
+const RUNS_MAX: usize = 100;
+
+/// One service with what is known about it.
+#[derive(Debug)]
+pub struct Seen {
+    /// The service.
+    pub service: SourceName,
+    /// Its backups, oldest first.
+    pub heads: Vec<Head>,
+    /// What can be recovered.
+    pub window: Window,
+}
+
+impl Seen {
+    /// Reads what is stored of a service.
+    pub async fn of(repository: &Repository, service: &Service, now: Timestamp) -> Result<Seen, Failure> {
+        let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
+        let window = window(&catalog, now).await?;
+        Ok(Seen {
+            service: service.name.clone(),
+            heads: catalog.heads,
+            window,
+        })
+    }
+
+    /// How much would be lost if the server were lost now.
+    pub fn behind(&self, now: Timestamp) -> Option<Duration> {
+        let newest = moment(self.window.newest()?);
+        Some(Duration::try_from(now.duration_since(newest)).unwrap_or_default())
+    }
+}
+
+/// The service of that name, or all of the configuration.
+pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Result<Vec<&'a Service>, Failure> {
+    match name {
+        Some(name) => Ok(vec![config.service(name)?]),
+        None => Ok(config.services.values().collect()),
+    }
+}
+
+/// A time of the source (microseconds since 2000-01-01 00:00:00 UTC) as a moment.
+pub fn moment(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros.saturating_add(POSTGRES_EPOCH)).unwrap_or(Timestamp::MAX)
+}
+
+/// A range of times, to the second and inside the range at both ends, so that what is printed can be aimed at.
+pub fn show_range(look: &Look, from: i64, to: i64) -> String {
+    let up = from.saturating_add(999_999).min(to.max(from));
+    format!("{} {} {}", look.time(moment(up)), look.arrow(), look.time(moment(to)))
+}
+
+/// The newest failed run of a service in the last week, unless the same verb has succeeded since.
+pub async fn last_trouble(
+    repository: &Repository,
+    service: &SourceName,
+    now: Timestamp,
+) -> Result<Option<RunFinished>, Failure> {
+    let mut succeeded = BTreeSet::new();
+    for run in finished_runs(repository, now).await? {
+        let record = match repository.read_run_finished(&run).await {
+            // A record that our keys do not open tells nothing about this service.
+            Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => continue,
+            answer => answer?,
+        };
+        if record.started.source != service.as_str() {
+            continue;
+        }
+        match record.result {
+            RunResult::Succeeded => succeeded.insert(record.started.verb.clone()),
+            _ if !succeeded.contains(&record.started.verb) => return Ok(Some(record)),
+            _ => false,
+        };
+    }
+    Ok(None)
+}
+
+/// Runs of the last week that ended, the newest first.
+async fn finished_runs(repository: &Repository, now: Timestamp) -> Result<Vec<RunId>, Failure> {
+    let since = now.checked_sub(TROUBLE_AGE_MAX).unwrap_or(Timestamp::MIN);
+    let after = Key::new(since.strftime("facts/runs/%Y/%m/%d").to_string()).map_err(RepositoryError::from)?;
+    let prefix = layout::runs_prefix()?;
+    let objects = list_all(repository.store(), &prefix, Some(&after)).await?;
+    let ended = objects.iter().rev().filter_map(|object| match layout::of_run(&object.key) {
+        Some((run, RunMoment::Finished)) => Some(run),
+        _ => None,
+    });
+    Ok(ended.take(RUNS_MAX).collect())
+}

@@ -1,0 +1,221 @@
+//! `show`: one backup or one run in full.
+
+use super::list::state;
+use super::seen::{Seen, chosen, moment, show_range};
+use crate::access;
+use crate::cli::Show;
+use crate::codes::Code;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::look::Look;
+use crate::session::Session;
+use backstay_repository::layout::{self, RunMoment};
+use backstay_repository::{BaseReader, Head, HeadVerdict, Repository, RunFinished, RunStarted, StoreError};
+use backstay_terms::{BackupId, EntryRole, Lsn, RunId};
+use serde_json::{Value, json};
+
+/// Shows a backup, or after the word `run` a run.
+pub async fn show(session: &mut Session, arguments: &Show) -> Result<Box<dyn Report>, Failure> {
+    match (arguments.what.as_str(), arguments.which.as_deref()) {
+        ("run", Some(id)) => show_run(session, id).await,
+        ("run", None) => {
+            let help = "give its id: backstay show run ID; status names the last one that failed";
+            Err(Failure::new(Code::Usage, "which run is not said", help))
+        }
+        (backup, service) => show_backup(session, backup, service).await,
+    }
+}
+
+async fn show_backup(
+    session: &mut Session,
+    backup: &str,
+    service: Option<&str>,
+) -> Result<Box<dyn Report>, Failure> {
+    let config = session.config()?;
+    let wanted = Wanted::read(backup, service, &config)?;
+    let repository = access::repository(session).await?;
+    let now = session.clock.now();
+    for service in chosen(&config, service)? {
+        let seen = Seen::of(&repository, service, now).await?;
+        let found = match &wanted {
+            Wanted::Latest => seen.heads.last().cloned(),
+            Wanted::Backup(id) => seen.heads.iter().find(|head| head.backup == *id).cloned(),
+        };
+        if let Some(head) = found {
+            let captured = captured(&repository, &head).await?;
+            return Ok(Box::new(Shown { seen, head, captured }));
+        }
+    }
+    let message = match &wanted {
+        Wanted::Latest => "there is no backup yet".to_owned(),
+        Wanted::Backup(id) => format!("there is no backup {id}"),
+    };
+    Err(Failure::new(Code::NotFound, message, "see which there are: backstay list"))
+}
+
+enum Wanted {
+    Latest,
+    Backup(BackupId),
+}
+
+impl Wanted {
+    fn read(text: &str, service: Option<&str>, config: &Config) -> Result<Wanted, Failure> {
+        if text != "latest" {
+            return text.parse().map(Wanted::Backup).map_err(|_| {
+                let message = format!("{text:?} is neither latest, run nor the id of a backup");
+                Failure::new(Code::Usage, message, "see which there are: backstay list")
+            });
+        }
+        if service.is_none() && config.services.len() > 1 {
+            let names: Vec<String> = config.services.keys().map(ToString::to_string).collect();
+            let help = "name the service: backstay show latest SERVICE";
+            let failure = Failure::new(Code::Usage, "the latest of which service is not said", help);
+            return Err(failure.fact("services", names.join(", ")));
+        }
+        Ok(Wanted::Latest)
+    }
+}
+
+/// The settings and configuration texts among the files of a backup.
+async fn captured(repository: &Repository, head: &Head) -> Result<Vec<String>, Failure> {
+    let reader = BaseReader::open(repository, &head.place()).await?;
+    let is_captured = |role: &EntryRole| matches!(role, EntryRole::Settings | EntryRole::Configuration);
+    let files = reader.files().iter().filter(|file| is_captured(&file.role));
+    Ok(files.map(|file| file.path.to_string()).collect())
+}
+
+struct Shown {
+    seen: Seen,
+    head: Head,
+    captured: Vec<String>,
+}
+
+impl Shown {
+    /// What it can be restored to.
+    fn reach(&self, look: &Look) -> String {
+        let Some(log) = &self.head.log else {
+            return "its own point: --to immediate".to_owned();
+        };
+        let holds = |from, to| from <= log.stop && log.stop <= to;
+        match self.seen.window.ranges.iter().find(|range| holds(range.from, range.to)) {
+            Some(range) => format!("every point in {}", show_range(look, log.stop_time, range.to_time)),
+            None => format!("its own point only, {}: --to immediate", look.time(moment(log.stop_time))),
+        }
+    }
+
+    fn log_lines(&self, look: &Look) -> Vec<(&'static str, String)> {
+        let Some(log) = &self.head.log else { return Vec::new() };
+        let positions = format!("{} {} {}", Lsn::from(log.start), look.arrow(), Lsn::from(log.stop));
+        vec![
+            ("system", log.system.to_string()),
+            ("log", format!("{positions}, timeline {}", log.timeline)),
+            ("consistent", look.time(moment(log.stop_time))),
+        ]
+    }
+
+    fn lines(&self, look: &Look) -> Vec<(&'static str, String)> {
+        let head = &self.head;
+        let ids = &head.key_ids;
+        let mut lines = vec![
+            ("backup", head.backup.to_string()),
+            ("service", format!("{} ({} {})", head.source, head.service, head.version)),
+            ("kind", format!("{}, generation {}", head.kind.name(), head.generation)),
+            ("taken", format!("{} {} {}", look.time(head.created), look.arrow(), look.time(head.finished))),
+            ("kept until", format!("{} (class {})", look.time(head.expires_at), head.class)),
+            ("state", state(&self.seen, head).to_owned()),
+            ("restores to", self.reach(look)),
+        ];
+        lines.extend(self.log_lines(look));
+        let totals = &head.totals;
+        lines.extend([
+            ("files", format!("{}, {}", totals.files, totals.bytes)),
+            ("stored", format!("{} in {} packs", totals.stored, totals.packs)),
+            ("keys", format!("data {}, index {}, facts {}", ids.data, ids.index, ids.facts)),
+            ("captured", if self.captured.is_empty() { "no settings".into() } else { self.captured.join(", ") }),
+            ("written by", format!("backstay {}", head.writer)),
+        ]);
+        lines.extend(head.damage.iter().map(|damage| ("damaged", damage.clone())));
+        lines.extend(head.notices.iter().map(|notice| ("server said", notice.clone())));
+        lines
+    }
+}
+
+/// Labels in one column, texts in the next.
+fn sheet(lines: &[(&'static str, String)]) -> String {
+    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let line = |(label, text): &(&str, String)| format!("{label:width$}  {}\n", crate::render::human::clean(text));
+    lines.iter().map(line).collect()
+}
+
+impl Report for Shown {
+    fn human(&self, look: &Look) -> String {
+        sheet(&self.lines(look))
+    }
+
+    fn json(&self) -> Value {
+        json!({ "backup": self.head, "state": state(&self.seen, &self.head), "captured": self.captured })
+    }
+
+    fn exit(&self) -> Exit {
+        match self.head.verdict {
+            HeadVerdict::Good => Exit::Done,
+            HeadVerdict::Damaged => Exit::Incomplete,
+        }
+    }
+}
+
+enum Run {
+    Ended(Box<RunFinished>),
+    Open(RunStarted),
+}
+
+async fn show_run(session: &mut Session, id: &str) -> Result<Box<dyn Report>, Failure> {
+    let run: RunId = id.parse().map_err(|_| {
+        let help = "an id looks like 20261123T021741Z-backup-…; status names the last one that failed";
+        Failure::new(Code::Usage, format!("{id:?} is not the id of a run"), help)
+    })?;
+    let repository = access::repository(session).await?;
+    let ended = layout::run(&run, RunMoment::Finished)?;
+    let shown = match repository.store().head(&ended.key).await {
+        Ok(_) => Run::Ended(Box::new(repository.read_run_finished(&run).await?)),
+        Err(StoreError::NotFound { .. }) => Run::Open(repository.read_run_started(&run).await?),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Box::new(shown))
+}
+
+impl Report for Run {
+    fn human(&self, look: &Look) -> String {
+        let (started, end) = match self {
+            Run::Ended(record) => (&record.started, Some(record)),
+            Run::Open(started) => (started, None),
+        };
+        let mut lines = vec![
+            ("run", started.run.to_string()),
+            ("service", started.source.clone()),
+            ("did", format!("{} (backstay {})", started.verb, started.version)),
+            ("began", look.time(started.started)),
+        ];
+        match end {
+            Some(record) => {
+                let result = format!("{:?}", record.result).to_lowercase();
+                lines.push(("ended", format!("{} {result}", look.time(record.finished))));
+                lines.extend(record.error.iter().map(|error| ("error", error.clone())));
+                if !record.figures.is_null() {
+                    lines.push(("figures", record.figures.to_string()));
+                }
+            }
+            None => lines.push(("ended", "not yet, or it was killed: nothing of it counts".to_owned())),
+        }
+        sheet(&lines)
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Run::Ended(record) => json!({ "run": record }),
+            Run::Open(record) => json!({ "run": record }),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `window`: the ranges of time that can be recovered, and the gaps between them.
+
+use super::seen::{Seen, chosen, moment, show_range};
+use crate::access;
+use crate::cli::Services;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::look::Look;
+use crate::render::table::{Column, Table};
+use crate::session::Session;
+use backstay_engine::plan::{WindowRange, show_time};
+use backstay_terms::Lsn;
+use serde_json::{Value, json};
+
+/// The ranges, gaps and points of one service, or of all.
+pub async fn window(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
+    let config = session.config()?;
+    let services = chosen(&config, arguments.service.as_deref())?;
+    let repository = access::repository(session).await?;
+    let now = session.clock.now();
+    let mut seen = Vec::new();
+    for service in services {
+        seen.push(Seen::of(&repository, service, now).await?);
+    }
+    Ok(Box::new(Windows { seen }))
+}
+
+struct Windows {
+    seen: Vec<Seen>,
+}
+
+fn add_rows(table: &mut Table, seen: &Seen, look: &Look) {
+    let service = seen.service.to_string();
+    let lsn = |from, to| format!("{} {} {}", Lsn::from(from), look.arrow(), Lsn::from(to));
+    for range in &seen.window.ranges {
+        let times = show_range(look, range.from_time, range.to_time);
+        let lsn = lsn(range.from, range.to);
+        table.row([service.clone(), "range".to_owned(), times, lsn, range.base.to_string()]);
+    }
+    for gap in &seen.window.gaps {
+        let lsn = lsn(gap.from, gap.to);
+        table.row([service.as_str(), "gap", "cannot be recovered", &lsn, "-"]);
+    }
+    for (backup, time) in &seen.window.points {
+        let time = look.time(moment(*time));
+        table.row([service.as_str(), "point", &time, "-", backup.as_str()]);
+    }
+    if seen.window.newest().is_none() {
+        table.row([service.as_str(), "nothing", "no usable backup", "-", "-"]);
+    }
+}
+
+impl Report for Windows {
+    fn human(&self, look: &Look) -> String {
+        let mut table = Table::new([
+            Column::needed("SERVICE"),
+            Column::needed("KIND"),
+            Column::needed("RECOVERABLE"),
+            Column::useful("LSN"),
+            Column::extra("BASE"),
+        ]);
+        for seen in &self.seen {
+            add_rows(&mut table, seen, look);
+        }
+        table.render(look)
+    }
+
+    fn json(&self) -> Value {
+        let range = |range: &WindowRange| {
+            json!({
+                "from": show_time(range.from_time), "to": show_time(range.to_time), "base": range.base,
+                "from_lsn": Lsn::from(range.from), "to_lsn": Lsn::from(range.to),
+            })
+        };
+        let one = |seen: &Seen| {
+            json!({
+                "service": seen.service,
+                "ranges": seen.window.ranges.iter().map(range).collect::<Vec<_>>(),
+                "gaps": seen.window.gaps.iter().map(|gap| json!({
+                    "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
+                })).collect::<Vec<_>>(),
+                "points": seen.window.points.iter().map(|(backup, time)| json!({
+                    "backup": backup, "at": show_time(*time),
+                })).collect::<Vec<_>>(),
+            })
+        };
+        json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
+    }
+}
