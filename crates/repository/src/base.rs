@@ -15,5 +15,6 @@ pub use head::{
 };
 pub use reader::{BaseReader, Cursor};
 pub(crate) use table_writer::required;
+pub(crate) use tables::lines;
 pub use tables::{FileRow, FileSource};
 pub use writer::{BackupOrder, BackupSummary, BaseWriter};

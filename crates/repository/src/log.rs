@@ -1,6 +1,7 @@
 //! The log: ranges at two levels, lineages, history files.
 
 mod coverage;
+mod index;
 mod lineage;
 mod listing;
 mod range;
@@ -9,6 +10,7 @@ mod store;
 mod writer;
 
 pub use coverage::{Choice, StoredRange, choose, gaps, missing, stretch_at, stretches};
+pub use index::{IndexUpload, Wanted};
 pub use lineage::{
     Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, Presented, PresentedAncestor, decide,
     history_digest, new_lineage,

@@ -39,6 +39,22 @@ pub(crate) enum Left {
     EpochOver,
 }
 
+/// How the attachments of a run went so far.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    /// Attempts in a row that failed.
+    failures: u32,
+    /// Whether live ranges may wait to be settled.
+    leftovers: Leftovers,
+}
+
+/// Whether live ranges may wait to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leftovers {
+    Possible,
+    None,
+}
+
 /// A stream to run.
 #[derive(Clone, Debug)]
 pub struct StreamJob {
@@ -66,39 +82,43 @@ const REATTACH: Backoff = Backoff {
 impl StreamJob {
     /// Runs until stopped or until an error that waiting cannot cure.
     pub async fn run(&self, log: &dyn LogSource, mut wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
-        self.settle().await?;
-        let mut failures = 0;
+        let mut course = Course {
+            failures: 0,
+            leftovers: Leftovers::Possible,
+        };
         loop {
-            let left = self.attach_once(log, &mut wish, &mut failures).await;
-            match left {
+            match self.attach_once(log, &mut wish, &mut course).await {
                 Ok(Left::Stopped) => return Ok(()),
-                Ok(Left::EpochOver) => failures = 0,
-                Ok(Left::SourceEnded) => failures += 1,
+                Ok(Left::EpochOver) => course.failures = 0,
+                Ok(Left::SourceEnded) => course.failures += 1,
                 Err(error) if error.is_passing() => {
-                    failures += 1;
-                    self.tell_retry(&error, failures);
+                    course.failures += 1;
+                    self.tell_retry(&error, course.failures);
                 }
                 Err(error) => return Err(error),
             }
-            if self.wait_or_stop(&mut wish, failures).await == Wish::Stop {
+            if self.wait_or_stop(&mut wish, course.failures).await == Wish::Stop {
                 return Ok(());
             }
         }
-    }
-
-    /// Settles everything that live ranges alone hold. Needs the store and the keys, never the source.
-    pub async fn settle(&self) -> Result<(), EngineError> {
-        settle_all(&self.repository, &self.name, self.observer.as_ref()).await
     }
 
     async fn attach_once(
         &self,
         log: &dyn LogSource,
         wish: &mut watch::Receiver<Wish>,
-        failures: &mut u32,
+        course: &mut Course,
     ) -> Result<Left, EngineError> {
+        // What an attachment before this one left in live ranges alone: needs the store and the keys, never the source.
+        if course.leftovers == Leftovers::Possible {
+            settle_all(&self.repository, &self.name, self.observer.as_ref()).await?;
+            course.leftovers = Leftovers::None;
+        }
         let attachment = Attachment::attach(self, log).await?;
-        *failures = 0;
+        *course = Course {
+            failures: 0,
+            leftovers: Leftovers::Possible,
+        };
         attachment.follow(wish).await
     }
 

@@ -4,10 +4,11 @@
 
 use super::chain::Chain;
 use crate::EngineError;
-use backstay_repository::{Head, LineageRecord, LogStore, RangeIndex, Repository, StoredRange};
+use backstay_repository::layout::Level;
+use backstay_repository::{Head, LineageRecord, LogStore, Repository, StoredRange};
 use backstay_terms::{Branch, EngineKind, LogFacts, LogPointKind, LogRange, Position, SourceName};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything stored of one source.
 #[derive(Debug)]
@@ -22,8 +23,12 @@ pub struct Catalog {
     pub records: Vec<LineageRecord>,
     /// The chain of the newest lineage; none if it never streamed.
     pub chain: Option<Chain>,
-    indexes: Mutex<HashMap<String, Arc<RangeIndex>>>,
+    facts: Mutex<HashMap<RangeKey, Arc<LogFacts>>>,
+    gathered: Mutex<HashSet<Branch>>,
 }
+
+/// A range: its branch, level and name.
+type RangeKey = (Branch, (Level, String));
 
 impl Catalog {
     /// Reads names, heads and lineage records.
@@ -41,38 +46,52 @@ impl Catalog {
         for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {
             link.ranges = log.ranges(&link.branch, None).await?;
         }
-        let indexes = Mutex::new(HashMap::new());
         Ok(Catalog {
             source: source.clone(),
             log,
             heads,
             records,
             chain,
-            indexes,
+            facts: Mutex::default(),
+            gathered: Mutex::default(),
         })
     }
 
-    /// The index part of a range.
-    pub async fn index_of(
+    /// What is known about a range: from the branch's log indexes, else from the range itself.
+    pub async fn facts_of(
         &self,
         branch: &Branch,
         stored: &StoredRange,
-    ) -> Result<Arc<RangeIndex>, EngineError> {
-        let key = format!("{branch}/{}/{}", stored.level.name(), stored.name);
-        if let Some(known) = self
-            .indexes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-        {
-            return Ok(known.clone());
+    ) -> Result<Arc<LogFacts>, EngineError> {
+        let key = (*branch, LogStore::gathered_key(stored));
+        if let Some(known) = self.known(&key) {
+            return Ok(known);
         }
-        let index = Arc::new(self.log.index_of(branch, stored).await?);
-        self.indexes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, index.clone());
-        Ok(index)
+        if self.gathered().insert(*branch) {
+            let gathered = self.log.gathered(branch).await?;
+            let facts = gathered
+                .into_iter()
+                .map(|(range, facts)| ((*branch, range), Arc::new(facts)));
+            self.facts().extend(facts);
+            if let Some(known) = self.known(&key) {
+                return Ok(known);
+            }
+        }
+        let facts = Arc::new(self.log.index_of(branch, stored).await?.facts);
+        self.facts().insert(key, facts.clone());
+        Ok(facts)
+    }
+
+    fn known(&self, key: &RangeKey) -> Option<Arc<LogFacts>> {
+        self.facts().get(key).cloned()
+    }
+
+    fn facts(&self) -> MutexGuard<'_, HashMap<RangeKey, Arc<LogFacts>>> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, HashSet<Branch>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The facts of every range that holds bytes of `wanted`, in the order of positions, with the positions it gives.
@@ -80,12 +99,12 @@ impl Catalog {
         let Some(chain) = &self.chain else {
             return Ok(Vec::new());
         };
-        let mut facts = Vec::new();
+        let mut all = Vec::new();
         for taken in chain.choose(wanted).map_err(|gap| self.gap(gap))? {
-            let index = self.index_of(&taken.branch, &taken.choice.from).await?;
-            facts.push((taken.choice.take, index.facts.clone()));
+            let facts = self.facts_of(&taken.branch, &taken.choice.from).await?;
+            all.push((taken.choice.take, facts.as_ref().clone()));
         }
-        Ok(facts)
+        Ok(all)
     }
 
     /// The bytes of `wanted` along the chain.
@@ -127,13 +146,13 @@ impl Catalog {
                 .iter()
                 .filter(|stored| !stored.name.range.is_mark() && touching(stored.name.range))
             {
-                let index = self.index_of(&link.branch, stored).await?;
+                let facts = self.facts_of(&link.branch, stored).await?;
                 let same = |point: &&backstay_terms::LogPoint| {
                     point.kind == LogPointKind::BackupEnd
                         && point.start == end_point.start
                         && point.crc == end_point.crc
                 };
-                if index.facts.points.iter().any(|point| same(&point)) {
+                if facts.points.iter().any(|point| same(&point)) {
                     return Ok(link.until.is_none_or(|until| log.stop <= until));
                 }
             }
@@ -148,8 +167,8 @@ impl Catalog {
         };
         let late = |stored: &&StoredRange| stored.name.range.to >= from && stored.name.range.to <= until;
         for stored in link.ranges.iter().rev().filter(late) {
-            let index = self.index_of(&link.branch, stored).await?;
-            if let Some(mark) = index.facts.mark {
+            let facts = self.facts_of(&link.branch, stored).await?;
+            if let Some(mark) = facts.mark {
                 return Ok(Some(mark.time));
             }
         }

@@ -110,8 +110,8 @@ pub(crate) async fn newest_time(catalog: &Catalog, stretch: LogRange) -> Result<
     };
     let taken = chain.choose(stretch).map_err(|gap| catalog.gap(gap))?;
     for taken in taken.iter().rev() {
-        let index = catalog.index_of(&taken.branch, &taken.choice.from).await?;
-        if let Some(transactions) = index.facts.transactions {
+        let facts = catalog.facts_of(&taken.branch, &taken.choice.from).await?;
+        if let Some(transactions) = facts.transactions {
             return Ok(mark.max(Some(transactions.last_time)));
         }
     }

@@ -35,13 +35,13 @@ pub(crate) struct RangeKeys {
     pub facts: SecretKey,
 }
 
-/// Seals a range. `bytes` are those from `range.from` to `range.to`.
+/// Seals a range; returns its object and its index. `bytes` are those from `range.from` to `range.to`.
 pub(crate) fn encode(
     place: &Place,
     keys: &RangeKeys,
     facts: LogFacts,
     bytes: &[u8],
-) -> Result<Bytes, RepositoryError> {
+) -> Result<(Bytes, RangeIndex), RepositoryError> {
     let mut compressor = Compressor::new(LEVEL).map_err(RepositoryError::encoding)?;
     let mut frames = Vec::new();
     let mut data = Vec::new();
@@ -63,7 +63,7 @@ pub(crate) fn encode(
     };
     let mut object = seal(Kind::RangeIndex, &keys.facts, &json)?;
     object.extend_from_slice(&seal(Kind::RangeData, &keys.data, &data)?);
-    Ok(Bytes::from(object))
+    Ok((Bytes::from(object), index))
 }
 
 /// How long the index container is, read from the object's first bytes.

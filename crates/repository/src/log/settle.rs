@@ -6,6 +6,7 @@
 //! Not here: when it runs (backstay-engine::jobs).
 
 use super::coverage::{StoredRange, missing, stretches};
+use super::index::Wanted;
 use super::store::LogStore;
 use super::writer::{LogWriter, SETTLED_BYTES_MAX};
 use crate::RepositoryError;
@@ -156,7 +157,11 @@ impl LogStore {
                 .await?;
         }
         self.store_settled(writer, file_size, Store::Everything, done)
-            .await
+            .await?;
+        match writer.cut_index(Wanted::Everything)? {
+            Some(index) => index.run().await,
+            None => Ok(()),
+        }
     }
 
     async fn store_settled(

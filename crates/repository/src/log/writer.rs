@@ -5,6 +5,7 @@
 //! The writer cuts and seals; the caller drives the uploads, so that reading never waits for the store.
 //! Not here: when to cut (backstay-engine::jobs::stream), settling after a restart (log::settle).
 
+use super::index::{Gathering, IndexLine, IndexUpload, Wanted};
 use super::range::{RangeKeys, encode};
 use crate::base::required;
 use crate::layout::{EnvelopePlace, Level, LogPlace, Place, RangeName};
@@ -49,6 +50,7 @@ pub struct Upload {
     range: LogRange,
     facts: LogFacts,
     pieces: Vec<Bytes>,
+    name: String,
 }
 
 /// A range that is stored. Only an upload that ended well makes one.
@@ -63,6 +65,7 @@ pub struct Stored {
     pub range: LogRange,
     /// The object's bytes.
     pub size: u64,
+    line: Option<IndexLine>,
 }
 
 impl Upload {
@@ -78,17 +81,20 @@ impl Upload {
             range,
             facts,
             pieces,
+            name,
             ..
         } = self;
         let at = place.key.clone();
-        let object = on_worker(move || encode(&place, &keys, facts, &concatenate(&pieces))).await?;
+        let (object, index) = on_worker(move || encode(&place, &keys, facts, &concatenate(&pieces))).await?;
         let size = object.len() as u64;
         repository.put_once(&at, object).await?;
+        let line = (level == Level::Settled).then(|| IndexLine::new(name, level, size, index));
         Ok(Stored {
             branch,
             level,
             range,
             size,
+            line,
         })
     }
 
@@ -139,6 +145,7 @@ pub struct LogWriter {
     held: VecDeque<Held>,
     stored: Vec<LogRange>,
     durable: Position,
+    gathering: Gathering,
 }
 
 impl LogWriter {
@@ -173,6 +180,7 @@ impl LogWriter {
             held: VecDeque::new(),
             stored: Vec::new(),
             durable: at,
+            gathering: Gathering::default(),
         })
     }
 
@@ -320,6 +328,9 @@ impl LogWriter {
         if stored.branch != self.branch {
             return self.durable();
         }
+        if let Some(line) = &stored.line {
+            self.gathering.add(line.clone(), self.repository.now());
+        }
         if !stored.range.is_mark() {
             self.stored.push(stored.range);
             self.advance_durable();
@@ -328,6 +339,21 @@ impl LogWriter {
             self.forget_settled();
         }
         Durable::attest(self.durable)
+    }
+
+    /// Cuts the log index of an hour that is over, or of everything gathered.
+    pub fn cut_index(&mut self, wanted: Wanted) -> Result<Option<IndexUpload>, RepositoryError> {
+        let Some((hour, lines)) = self.gathering.take(self.repository.now(), wanted) else {
+            return Ok(None);
+        };
+        let place = self.place.index(&self.branch, &hour, &self.epoch)?;
+        let (repository, key) = (self.repository.clone(), self.keys.facts.clone());
+        Ok(Some(IndexUpload {
+            repository,
+            place,
+            key,
+            lines,
+        }))
     }
 
     /// What is durable now.
@@ -407,6 +433,7 @@ impl LogWriter {
             range,
             facts,
             pieces,
+            name: name.to_string(),
         })
     }
 }

@@ -9,7 +9,8 @@ use super::{Left, StreamJob, Wish, stop_wished};
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    AttachReason, LogStore, LogWriter, Parent, RepositoryError, Stored, Upload, history_digest, new_lineage,
+    AttachReason, LogStore, LogWriter, Parent, RepositoryError, Stored, Upload, Wanted, history_digest,
+    new_lineage,
 };
 use backstay_source::{LogPiece, LogReader, LogSource, LogStep, Resume, SourceError, SourceErrorKind};
 use backstay_terms::{Branch, LogMark, Position};
@@ -27,6 +28,7 @@ pub(crate) struct Attachment<'a> {
     overlap: Option<Overlap>,
     frontier: Option<Position>,
     uploads: JoinSet<Result<Stored, RepositoryError>>,
+    indexes: JoinSet<Result<(), RepositoryError>>,
     moments: Moments,
     mark: Option<LogMark>,
     file_size: u64,
@@ -74,6 +76,7 @@ impl<'a> Attachment<'a> {
             overlap,
             frontier: attaching.frontier,
             uploads: JoinSet::new(),
+            indexes: JoinSet::new(),
             moments,
             mark: None,
             file_size: start.identity.segment_size,
@@ -100,6 +103,7 @@ impl<'a> Attachment<'a> {
                 biased;
                 () = stop_wished(wish) => return self.leave(Left::Stopped).await,
                 Some(stored) = self.uploads.join_next() => self.complete(stored).await?,
+                Some(ended) = self.indexes.join_next() => ended.map_err(worker_failed)??,
                 () = clock.sleep(wait), if due.is_some() => self.store_due(due.map(|(_, due)| due))?,
                 step = next_step(self.reader.as_mut(), room) => {
                     if self.take(step?).await? == Next::Leave {
@@ -195,7 +199,12 @@ impl<'a> Attachment<'a> {
         let now = self.job.repository.clock().instant();
         let Some(mark) = self.mark else { return Ok(()) };
         let state = self.writer.state();
-        let everything_durable = state.durable == state.appended && state.durable == mark.position;
+        // Before the first byte of this attachment the frontier is what is stored.
+        let (durable, appended) = match state.appended {
+            Position(0) => (self.frontier, self.frontier),
+            appended => (Some(state.durable), Some(appended)),
+        };
+        let everything_durable = durable == appended && durable == Some(mark.position);
         if everything_durable && self.moments.mark_is_due(now, &self.job.cadence) {
             let upload = self.writer.cut_mark(mark)?;
             self.moments.marked_at = now;
@@ -212,10 +221,7 @@ impl<'a> Attachment<'a> {
         &mut self,
         stored: Result<Result<Stored, RepositoryError>, tokio::task::JoinError>,
     ) -> Result<(), EngineError> {
-        let failed = |e: tokio::task::JoinError| RepositoryError::OutOfOrder {
-            what: format!("an upload ended: {e}"),
-        };
-        let stored = stored.map_err(failed)??;
+        let stored = stored.map_err(worker_failed)??;
         let durable = self.writer.complete(&stored);
         self.tell_stored(&stored);
         if self.writer.state().appended != Position::default() {
@@ -224,7 +230,15 @@ impl<'a> Attachment<'a> {
                 position: durable.position(),
             });
         }
+        self.store_index(Wanted::OverHours)?;
         self.store_mark()
+    }
+
+    fn store_index(&mut self, wanted: Wanted) -> Result<(), EngineError> {
+        if let Some(index) = self.writer.cut_index(wanted)? {
+            self.indexes.spawn(index.run());
+        }
+        Ok(())
     }
 
     fn tell_stored(&self, stored: &Stored) {
@@ -256,6 +270,10 @@ impl<'a> Attachment<'a> {
         self.store_settled(Amount::Everything)?;
         while let Some(stored) = self.uploads.join_next().await {
             self.complete(stored).await?;
+        }
+        self.store_index(Wanted::Everything)?;
+        while let Some(ended) = self.indexes.join_next().await {
+            ended.map_err(worker_failed)??;
         }
         Ok(())
     }
@@ -333,6 +351,12 @@ impl<'a> Attachment<'a> {
     fn epoch_is_over(&self) -> bool {
         let age = self.job.repository.now().duration_since(self.writer.born());
         Duration::try_from(age).is_ok_and(|age| age >= self.job.cadence.epoch_age)
+    }
+}
+
+fn worker_failed(error: tokio::task::JoinError) -> RepositoryError {
+    RepositoryError::OutOfOrder {
+        what: format!("an upload ended: {error}"),
     }
 }
 

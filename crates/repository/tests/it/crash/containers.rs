@@ -108,6 +108,13 @@ fn sealed(parts: &[&str]) -> Option<Sealed> {
             let logical = format!("postgres/{source}/{system}/{branch}/{name}");
             build(stem, envelope, logical, LOG, 2)
         }
+        ["wal-archive", "index", source, system, branch, name] => {
+            let (_, epoch) = name.split_once('.')?;
+            let stem = format!("wal-archive/keys/{source}/{epoch}.");
+            let envelope = format!("postgres/{source}/log/{epoch}");
+            let logical = format!("postgres/{source}/{system}/{branch}/{name}");
+            build(stem, envelope, logical, LOG, 1)
+        }
         ["facts", "runs", _, _, _, file] => build(
             "facts/keys/".into(),
             "facts/".into(),
