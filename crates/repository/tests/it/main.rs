@@ -9,6 +9,7 @@ mod crash;
 mod envelopes;
 mod envelopes_planted;
 mod log;
+mod log_index;
 mod log_property;
 mod pages;
 mod raw;
