@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod crashes;
+mod expire;
+mod fetch;
 mod first_loop;
 mod golden;
+mod memory;
 mod other_engines;
 mod outage;
+mod python;
+mod shelf;
 mod stream;
 mod targets;

@@ -1,0 +1,312 @@
+//! A repository in memory with hand-made backups and log, for verify, expire and fetch.
+//!
+//! Promise: the clock stands until a test moves it; content comes from seeds.
+//! Not here: real servers.
+
+use backstay_clock::{Chance, SeededChance, SimClock};
+use backstay_codec::SecretKey;
+use backstay_repository::{
+    AttachReason, BackupOrder, BackupSummary, BaseWriter, Head, HeadLog, HeadVerdict, LineageKind,
+    LineageRecord, LogStore, LogWriter, Parent, Recipient, Repository,
+};
+use backstay_store::{Key, MemoryImage, MemoryStore, Store};
+use backstay_terms::{
+    Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, Position,
+    RecordBounds, RetentionClass, SourceName,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bytes of a segment.
+pub const SEGMENT: u64 = 1 << 20;
+pub const SYSTEM: u64 = 7;
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub fn name() -> SourceName {
+    "orders".parse().unwrap()
+}
+
+pub fn branch(timeline: u32, lineage: u32) -> Branch {
+    let lineage = Lineage(lineage);
+    Branch {
+        system: SYSTEM,
+        timeline,
+        lineage,
+    }
+}
+
+/// Bytes that belong to these positions of this branch: the same wherever they are made.
+pub fn log_bytes(seed: u64, from: u64, to: u64) -> Vec<u8> {
+    let at = |position: u64| (position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u8 ^ seed as u8;
+    (from..to).map(at).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Live,
+    Settled,
+}
+
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    pub clock: SimClock,
+    pub memory: MemoryStore,
+    processes: Arc<AtomicU64>,
+}
+
+impl Shelf {
+    pub async fn new() -> Shelf {
+        let clock = SimClock::new();
+        let memory = MemoryStore::new(Arc::new(clock.clone()));
+        let processes = Arc::new(AtomicU64::new(1));
+        let shelf = Shelf {
+            clock,
+            memory,
+            processes,
+        };
+        let store = Arc::new(shelf.memory.clone());
+        let made = Repository::init(store, Arc::new(shelf.clock.clone()), shelf.chance(), &[key(7)]).await;
+        made.unwrap();
+        shelf
+    }
+
+    fn chance(&self) -> Arc<dyn Chance> {
+        let process = self.processes.fetch_add(1, Ordering::Relaxed);
+        Arc::new(SeededChance::new(process << 32))
+    }
+
+    /// The same clock over a copy of the objects.
+    pub fn copy(&self) -> Shelf {
+        self.over(self.memory.snapshot())
+    }
+
+    pub fn over(&self, image: MemoryImage) -> Shelf {
+        let memory = MemoryStore::from_snapshot(Arc::new(self.clock.clone()), image);
+        Shelf {
+            memory,
+            ..self.clone()
+        }
+    }
+
+    pub async fn open(&self) -> Repository {
+        self.open_with(Arc::new(self.memory.clone()), key(7))
+            .await
+            .unwrap()
+    }
+
+    pub async fn open_with(
+        &self,
+        store: Arc<dyn Store>,
+        key: Recipient,
+    ) -> Result<Repository, backstay_repository::RepositoryError> {
+        Repository::open(store, Arc::new(self.clock.clone()), self.chance(), &[key]).await
+    }
+
+    pub fn names(&self, part: &str) -> Vec<Key> {
+        let image = self.memory.snapshot();
+        let names = image.objects().map(|(key, _)| key.clone());
+        names.filter(|key| key.as_str().contains(part)).collect()
+    }
+
+    pub async fn remove(&self, part: &str) {
+        let names = self.names(part);
+        assert!(!names.is_empty(), "{part}");
+        for name in names {
+            self.memory.delete(&name).await.unwrap();
+        }
+    }
+
+    /// Changes an object's body.
+    pub fn change(&self, key: &Key, change: impl Fn(&mut Vec<u8>)) {
+        let mut body = self.memory.snapshot().get(key).unwrap().to_vec();
+        change(&mut body);
+        self.memory.overwrite(key, Bytes::from(body));
+    }
+
+    /// A full backup whose log starts at `start`.
+    pub async fn backup(&self, class: RetentionClass, start: u64) -> Head {
+        let repository = self.open().await;
+        let order = BackupOrder {
+            engine: EngineKind::Postgres,
+            source: name(),
+            class,
+        };
+        let mut writer = BaseWriter::begin(&repository, order).await.unwrap();
+        write_file(
+            &mut writer,
+            0,
+            EntryRole::Data,
+            "base/1/1",
+            log_bytes(start, 0, 300_000),
+        )
+        .await;
+        write_file(
+            &mut writer,
+            1,
+            EntryRole::ServerManifest,
+            "backup_manifest",
+            b"{}".to_vec(),
+        )
+        .await;
+        let log = HeadLog {
+            system: SYSTEM,
+            timeline: 1,
+            start: Position(start),
+            stop: Position(start + 100),
+            segment_size: SEGMENT,
+            stop_time: 0,
+            end_point: None,
+        };
+        let summary = BackupSummary {
+            verdict: HeadVerdict::Good,
+            damage: vec![],
+            version: "15.10".into(),
+            log: Some(log),
+            engine: serde_json::Value::Null,
+            notices: vec![],
+        };
+        writer.commit(summary).await.unwrap()
+    }
+
+    /// Parts without a head.
+    pub async fn abandoned(&self) {
+        let repository = self.open().await;
+        let order = BackupOrder {
+            engine: EngineKind::Postgres,
+            source: name(),
+            class: RetentionClass::Days35,
+        };
+        let mut writer = BaseWriter::begin(&repository, order).await.unwrap();
+        // Noise: each frame stays as long as it is, so that a pack is full and stored.
+        let chance = SeededChance::new(3);
+        let noise: Vec<u8> = (0..5 << 20)
+            .flat_map(|_| chance.next_u64().to_le_bytes())
+            .collect();
+        let header = header(EntryRole::Data, "base/1/2", noise.len());
+        writer.open_entry(0, header).await.unwrap();
+        writer.append(0, 0, &noise).await.unwrap();
+        while self.names("/data/").len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// An attach record.
+    pub async fn attach(&self, branch: Branch, from: u64, parent: Option<Parent>, history: Option<&str>) {
+        let repository = self.open().await;
+        let log = LogStore::new(&repository, EngineKind::Postgres, &name());
+        let digest = history.map(|text| backstay_repository::history_digest(text.as_bytes()));
+        if let Some(text) = history {
+            log.put_history(SYSTEM, branch.timeline, text.as_bytes())
+                .await
+                .unwrap();
+        }
+        let record = LineageRecord {
+            format: 1,
+            kind: LineageKind::Attach,
+            id: repository.new_id("attach").unwrap(),
+            created: repository.now(),
+            branch,
+            from: Position(from),
+            history: digest,
+            parent,
+            reason: AttachReason::First,
+            epoch: repository.new_id("log").unwrap(),
+            segment_size: SEGMENT,
+            server_end: Position(from),
+        };
+        log.put_record(&record).await.unwrap();
+        self.clock.advance(Duration::from_secs(1));
+    }
+
+    /// Writes log from position to position, one record a piece; `previous` is where the record before started.
+    pub async fn log(&self, branch: Branch, borders: &[u64], previous: u64, levels: &[Written]) {
+        let seed = u64::from(branch.lineage.0);
+        self.log_of(branch, borders, previous, levels, seed).await;
+    }
+
+    pub async fn log_of(
+        &self,
+        branch: Branch,
+        borders: &[u64],
+        previous: u64,
+        levels: &[Written],
+        seed: u64,
+    ) {
+        let repository = self.open().await;
+        let place = LogStore::new(&repository, EngineKind::Postgres, &name())
+            .place()
+            .clone();
+        let epoch = repository.new_id("log").unwrap();
+        let mut writer = LogWriter::begin(&repository, place, branch, epoch).await.unwrap();
+        let mut previous = previous;
+        for pair in borders.windows(2) {
+            let (from, to) = (pair[0], pair[1]);
+            let bytes = Bytes::from(log_bytes(seed, from, to));
+            writer
+                .append(Position(from), bytes, facts(from, to, previous))
+                .unwrap();
+            previous = from;
+            for level in levels {
+                let upload = match level {
+                    Written::Live => writer.cut_live(SEGMENT, None),
+                    Written::Settled => writer.cut_settled(SEGMENT, None),
+                };
+                let stored = upload.unwrap().unwrap().run().await.unwrap();
+                writer.complete(&stored);
+            }
+        }
+    }
+
+    /// A time mark.
+    pub async fn mark(&self, branch: Branch, position: u64) {
+        let repository = self.open().await;
+        let place = LogStore::new(&repository, EngineKind::Postgres, &name())
+            .place()
+            .clone();
+        let epoch = repository.new_id("log").unwrap();
+        let mut writer = LogWriter::begin(&repository, place, branch, epoch).await.unwrap();
+        let position = Position(position);
+        let mark = LogMark { position, time: 5 };
+        writer.cut_mark(mark).unwrap().run().await.unwrap();
+    }
+}
+
+pub fn key(byte: u8) -> Recipient {
+    Recipient::Raw(SecretKey::new([byte; 32]))
+}
+
+fn facts(from: u64, to: u64, previous: u64) -> LogFacts {
+    let records = RecordBounds {
+        count: 1,
+        first_start: Position(from),
+        first_previous: Position(previous),
+        last_start: Position(from),
+        last_end: Position(to),
+    };
+    LogFacts {
+        records: Some(records),
+        ..LogFacts::default()
+    }
+}
+
+fn header(role: EntryRole, path: &str, size: usize) -> EntryHeader {
+    EntryHeader {
+        role,
+        path: EntryPath::new(path).unwrap(),
+        kind: EntryKind::File,
+        size: size as u64,
+        mode: 0o600,
+        modified: 0,
+    }
+}
+
+async fn write_file(writer: &mut BaseWriter, number: u32, role: EntryRole, path: &str, content: Vec<u8>) {
+    writer
+        .open_entry(number, header(role, path, content.len()))
+        .await
+        .unwrap();
+    writer.append(number, 0, &content).await.unwrap();
+    writer.close_entry(number).await.unwrap();
+}
