@@ -150,17 +150,15 @@ impl<'a> LogCheck<'a> {
     ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
         let (mut read, mut findings) = (0, Vec::new());
         let mut known: Vec<(Position, Bytes)> = Vec::new();
-        for range in self
-            .objects
-            .ranges
-            .iter()
-            .filter(|r| !r.stored.name.range.is_mark())
-        {
+        for range in &self.objects.ranges {
             let LogRange { from, to } = range.stored.name.range;
             let content = self.log.range(&self.objects.branch, &range.stored).await;
             let Some((_, bytes)) = keep(&mut findings, &range.object.name, content)? else {
                 continue;
             };
+            if from == to {
+                continue;
+            }
             read += bytes.len() as u64;
             known.retain(|(begins, bytes)| begins.0 + bytes.len() as u64 > from.0);
             if let Some(at) = known

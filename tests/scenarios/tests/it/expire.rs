@@ -1,6 +1,6 @@
 //! Expiry of a repository in memory: what goes, what stays, and what a crash leaves.
 
-use crate::shelf::{DAY, SEGMENT, Shelf, Written, branch, key, name};
+use crate::shelf::{DAY, Shelf, Written, branch, key, name};
 use backstay_engine::jobs::expire::{ExpireJob, Expired};
 use backstay_engine::jobs::verify::{Depth, Recording, VerifyJob};
 use backstay_engine::plan::retention::{ExpiryPlan, ExpiryPolicy};
@@ -11,6 +11,9 @@ use backstay_store::{Key, Operation};
 use backstay_terms::{EngineKind, RetentionClass};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// Small segments: a sweep reads everything hundreds of times.
+const SEGMENT: u64 = 64 << 10;
 
 fn job(repository: Repository) -> ExpireJob {
     ExpireJob {
@@ -24,7 +27,7 @@ fn job(repository: Repository) -> ExpireJob {
 
 /// Three years: fulls at the beginning, after 200 and 500 days, two young ones; log all along; parts of a dead backup.
 async fn shelf() -> Shelf {
-    let shelf = Shelf::new().await;
+    let shelf = Shelf::with_segment(SEGMENT).await;
     let both = [Written::Live, Written::Settled];
     shelf.attach(branch(1, 1), 0, None, None).await;
     let mut at = 0;

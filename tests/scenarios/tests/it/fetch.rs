@@ -93,8 +93,31 @@ impl Case {
     }
 
     async fn run(&self) -> Result<Fetched, EngineError> {
-        let store = FaultyStore::new(Arc::new(self.shelf.memory.clone()) as Arc<dyn Store>);
-        let store = Arc::new(store);
+        self.run_counted().await.0
+    }
+
+    /// How many calls it takes to open the repository.
+    async fn opening_calls(&self) -> u64 {
+        let store = Arc::new(FaultyStore::new(
+            Arc::new(self.shelf.memory.clone()) as Arc<dyn Store>
+        ));
+        self.shelf
+            .open_with(store.clone(), self.key.clone())
+            .await
+            .unwrap();
+        store.calls()
+    }
+
+    /// The answer, and whether any fault was never met.
+    async fn run_counted(&self) -> (Result<Fetched, EngineError>, bool) {
+        let store = Arc::new(FaultyStore::new(
+            Arc::new(self.shelf.memory.clone()) as Arc<dyn Store>
+        ));
+        let fetched = self.fetch(store.clone()).await;
+        (fetched, !store.unused().is_empty())
+    }
+
+    async fn fetch(&self, store: Arc<FaultyStore>) -> Result<Fetched, EngineError> {
         let repository = self.shelf.open_with(store.clone(), self.key.clone()).await?;
         self.faults
             .iter()
@@ -420,4 +443,40 @@ async fn no_failure_is_called_absent_or_delivered() {
         assert!(fetched.is_err(), "{what}: {fetched:?}");
         assert_eq!(case.room.files(), before, "{what} left something behind");
     }
+}
+
+#[tokio::test]
+async fn one_failing_call_is_enough_for_an_error() {
+    let shelf = shelf().await;
+    let mut cells = 0;
+    for file in [
+        segment(2, 3),
+        segment(2, 5),
+        segment(3, 5),
+        "00000003.history".to_owned(),
+    ] {
+        for call in 1.. {
+            let mut met = 0;
+            for fault in [
+                Fault::Refuse(FaultKind::Unreachable),
+                Fault::NotFoundYet,
+                Fault::TimeoutAfterEffect,
+            ] {
+                let mut case = Case::new(&shelf, &file);
+                case.faults
+                    .push((When::Call(case.opening_calls().await + call), fault));
+                let (fetched, unused) = case.run_counted().await;
+                if unused {
+                    continue;
+                }
+                met += 1;
+                assert!(fetched.is_err(), "{file}, call {call}, {fault:?}: {fetched:?}");
+            }
+            if met == 0 {
+                break;
+            }
+            cells += met;
+        }
+    }
+    assert!(cells > 60, "{cells}");
 }

@@ -13,3 +13,4 @@ mod python;
 mod shelf;
 mod stream;
 mod targets;
+mod verify;

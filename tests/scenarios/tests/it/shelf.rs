@@ -53,17 +53,24 @@ pub enum Written {
 pub struct Shelf {
     pub clock: SimClock,
     pub memory: MemoryStore,
+    segment: u64,
     processes: Arc<AtomicU64>,
 }
 
 impl Shelf {
     pub async fn new() -> Shelf {
+        Shelf::with_segment(SEGMENT).await
+    }
+
+    /// With segments of another size than a server would take.
+    pub async fn with_segment(segment: u64) -> Shelf {
         let clock = SimClock::new();
         let memory = MemoryStore::new(Arc::new(clock.clone()));
         let processes = Arc::new(AtomicU64::new(1));
         let shelf = Shelf {
             clock,
             memory,
+            segment,
             processes,
         };
         let store = Arc::new(shelf.memory.clone());
@@ -155,7 +162,7 @@ impl Shelf {
             timeline: 1,
             start: Position(start),
             stop: Position(start + 100),
-            segment_size: SEGMENT,
+            segment_size: self.segment,
             stop_time: 0,
             end_point: None,
         };
@@ -178,17 +185,11 @@ impl Shelf {
             source: name(),
             class: RetentionClass::Days35,
         };
-        let mut writer = BaseWriter::begin(&repository, order).await.unwrap();
-        // Noise: each frame stays as long as it is, so that a pack is full and stored.
-        let chance = SeededChance::new(3);
-        let noise: Vec<u8> = (0..5 << 20)
-            .flat_map(|_| chance.next_u64().to_le_bytes())
-            .collect();
-        let header = header(EntryRole::Data, "base/1/2", noise.len());
-        writer.open_entry(0, header).await.unwrap();
-        writer.append(0, 0, &noise).await.unwrap();
-        while self.names("/data/").len() < 2 {
-            tokio::task::yield_now().await;
+        let writer = BaseWriter::begin(&repository, order).await.unwrap();
+        let place = writer.place();
+        for part in [place.pack("p00000"), place.pack("p00001"), place.table("t0001")] {
+            self.memory
+                .overwrite(&part.unwrap().key, Bytes::from_static(b"half"));
         }
     }
 
@@ -213,7 +214,7 @@ impl Shelf {
             parent,
             reason: AttachReason::First,
             epoch: repository.new_id("log").unwrap(),
-            segment_size: SEGMENT,
+            segment_size: self.segment,
             server_end: Position(from),
         };
         log.put_record(&record).await.unwrap();
@@ -250,8 +251,8 @@ impl Shelf {
             previous = from;
             for level in levels {
                 let upload = match level {
-                    Written::Live => writer.cut_live(SEGMENT, None),
-                    Written::Settled => writer.cut_settled(SEGMENT, None),
+                    Written::Live => writer.cut_live(self.segment, None),
+                    Written::Settled => writer.cut_settled(self.segment, None),
                 };
                 let stored = upload.unwrap().unwrap().run().await.unwrap();
                 writer.complete(&stored);
