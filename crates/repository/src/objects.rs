@@ -9,7 +9,7 @@ mod decrypt;
 use crate::base::NamedObject;
 use crate::layout::{EnvelopePlace, Place};
 use crate::{Repository, RepositoryError};
-use backstay_codec::{Header, Kind, Salt, SecretKey, Sha256, digest, seal_proven, unseal};
+use backstay_codec::{Header, Kind, Salt, SealBuffer, SecretKey, Sha256, digest, unseal};
 use backstay_store::{Created, Key};
 use bytes::Bytes;
 
@@ -24,23 +24,27 @@ impl Repository {
         name: String,
     ) -> Result<NamedObject, RepositoryError> {
         let salt = Salt::random().map_err(RepositoryError::encoding)?;
-        self.put_sealed_with(place, kind, key, salt, plain, name).await
+        let mut buffer = SealBuffer::with_capacity(plain.len());
+        buffer.append(&plain);
+        drop(plain);
+        self.put_sealed_buffer(place, kind, key, salt, buffer, name).await
     }
 
-    /// The same with a salt that the caller wants to know.
-    pub(crate) async fn put_sealed_with(
+    /// The same, sealed where it lies and with a salt that the caller wants to know.
+    pub(crate) async fn put_sealed_buffer(
         &self,
         place: Place,
         kind: Kind,
         key: SecretKey,
         salt: Salt,
-        plain: Vec<u8>,
+        plain: SealBuffer,
         name: String,
     ) -> Result<NamedObject, RepositoryError> {
         let Place { key: at, logical } = place;
         let work = move || {
-            let sealed =
-                seal_proven(kind, &key, &logical, &salt, &plain).map_err(RepositoryError::encoding)?;
+            let sealed = plain
+                .seal_proven(kind, &key, &logical, &salt)
+                .map_err(RepositoryError::encoding)?;
             let sha256 = digest(&sealed);
             Ok::<_, RepositoryError>((Bytes::from(sealed), sha256))
         };

@@ -14,7 +14,11 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A part is stored when it holds this much.
-const PART_BYTES: usize = 8 << 20;
+const PART_BYTES: usize = 4 << 20;
+
+/// What is allocated for a part, once for each kind: a buffer that grows leaves its smaller selves in the allocator's
+/// hands, and that was a fifth of the process.
+const PART_CAPACITY: usize = PART_BYTES + (64 << 10);
 
 /// Collects and stores tables.
 #[derive(Debug)]
@@ -42,20 +46,20 @@ impl TableWriter {
 
     /// Appends a binary record.
     pub async fn record<R: Record>(&mut self, kind: TableKind, record: &R) -> Result<(), RepositoryError> {
-        record.encode(self.filling.entry(kind).or_default());
+        record.encode(self.part(kind));
         self.store_if_full(kind).await
     }
 
     /// Appends a JSON line.
     pub async fn line<T: Serialize>(&mut self, kind: TableKind, row: &T) -> Result<(), RepositoryError> {
-        push_line(row, self.filling.entry(kind).or_default())?;
+        push_line(row, self.part(kind))?;
         self.store_if_full(kind).await
     }
 
     /// Appends bytes as they are.
     pub async fn bytes(&mut self, kind: TableKind, bytes: &[u8]) -> Result<(), RepositoryError> {
         for piece in bytes.chunks(PART_BYTES) {
-            self.filling.entry(kind).or_default().extend_from_slice(piece);
+            self.part(kind).extend_from_slice(piece);
             self.store_if_full(kind).await?;
         }
         Ok(())
@@ -85,6 +89,11 @@ impl TableWriter {
         Ok((named, root.tables, self.stored))
     }
 
+    fn part(&mut self, kind: TableKind) -> &mut Vec<u8> {
+        let empty = || Vec::with_capacity(PART_CAPACITY);
+        self.filling.entry(kind).or_insert_with(empty)
+    }
+
     async fn store_if_full(&mut self, kind: TableKind) -> Result<(), RepositoryError> {
         if self
             .filling
@@ -97,14 +106,10 @@ impl TableWriter {
     }
 
     async fn store_part(&mut self, kind: TableKind) -> Result<(), RepositoryError> {
-        let Some(part) = self
-            .filling
-            .get_mut(&kind)
-            .map(std::mem::take)
-            .filter(|part| !part.is_empty())
-        else {
+        let mut part = std::mem::take(self.part(kind));
+        if part.is_empty() {
             return Ok(());
-        };
+        }
         debug_assert!(
             part.len() <= TABLE_BYTES_MAX,
             "a part is stored as soon as it passes PART_BYTES"
@@ -121,6 +126,8 @@ impl TableWriter {
             plain: part.len() as u64,
             sha256,
         });
+        part.clear();
+        self.filling.insert(kind, part);
         Ok(())
     }
 
