@@ -14,8 +14,14 @@ pub enum ErrorKind {
     NotAuthorised,
     /// Refused before anything was changed.
     Refused,
-    /// No such thing, or the target lies outside the window.
-    OutsideWindow,
+    /// There is no such thing.
+    NoSuchThing,
+    /// The target lies before everything that can be recovered.
+    BeforeWindow,
+    /// The target lies after everything that can be recovered.
+    AfterWindow,
+    /// The target, or the way to it, lies in a gap of the log.
+    InGap,
     /// Someone else holds it.
     Conflict,
     /// Store or server unreachable.
@@ -24,6 +30,17 @@ pub enum ErrorKind {
     Integrity,
     /// A key is wrong or missing.
     Key,
+}
+
+/// On which side of what can be recovered a target lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Before the first point.
+    Before,
+    /// After the last point.
+    After,
+    /// In a gap between points.
+    Gap,
 }
 
 /// An error of a job.
@@ -38,6 +55,8 @@ pub enum EngineError {
     /// The target cannot be reached.
     #[error("{what}")]
     Unreachable {
+        /// On which side of what can be recovered.
+        side: Side,
         /// Why, and the nearest points that can be reached.
         what: String,
         /// What to type instead.
@@ -73,7 +92,14 @@ impl EngineError {
         match self {
             Self::Repository(error) => repository_kind(error),
             Self::Source(error) => source_kind(error.kind),
-            Self::Unreachable { .. } | Self::NoSuchThing { .. } => ErrorKind::OutsideWindow,
+            Self::Unreachable {
+                side: Side::Before, ..
+            } => ErrorKind::BeforeWindow,
+            Self::Unreachable {
+                side: Side::After, ..
+            } => ErrorKind::AfterWindow,
+            Self::Unreachable { side: Side::Gap, .. } => ErrorKind::InGap,
+            Self::NoSuchThing { .. } => ErrorKind::NoSuchThing,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Integrity { .. } => ErrorKind::Integrity,
         }
@@ -114,7 +140,7 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         RepositoryError::Sealed { .. }
         | RepositoryError::Malformed { .. }
         | RepositoryError::Differs { .. } => ErrorKind::Integrity,
-        RepositoryError::Gap { .. } => ErrorKind::OutsideWindow,
+        RepositoryError::Gap { .. } => ErrorKind::InGap,
         RepositoryError::KeyTooOld { .. } => ErrorKind::Refused,
         RepositoryError::Unencodable { .. } | RepositoryError::OutOfOrder { .. } => ErrorKind::Other,
     }
@@ -123,7 +149,7 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
 fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
         StoreError::PermissionDenied { .. } => ErrorKind::NotAuthorised,
-        StoreError::NotFound { .. } => ErrorKind::OutsideWindow,
+        StoreError::NotFound { .. } => ErrorKind::NoSuchThing,
         StoreError::Damaged { .. } | StoreError::ShortRead { .. } | StoreError::Foreign { .. } => {
             ErrorKind::Integrity
         }
@@ -140,7 +166,7 @@ fn source_kind(kind: SourceErrorKind) -> ErrorKind {
             ErrorKind::Refused
         }
         SourceErrorKind::Conflict => ErrorKind::Conflict,
-        SourceErrorKind::LogGone | SourceErrorKind::LogBehind => ErrorKind::OutsideWindow,
+        SourceErrorKind::LogGone | SourceErrorKind::LogBehind => ErrorKind::Refused,
         SourceErrorKind::Damaged => ErrorKind::Integrity,
         SourceErrorKind::Local | SourceErrorKind::Protocol => ErrorKind::Other,
     }

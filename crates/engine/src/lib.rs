@@ -9,5 +9,5 @@ mod fact;
 pub mod jobs;
 pub mod plan;
 
-pub use error::{EngineError, ErrorKind};
+pub use error::{EngineError, ErrorKind, Side};
 pub use fact::{Fact, Observer, Silent};

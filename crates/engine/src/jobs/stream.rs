@@ -14,7 +14,7 @@ use crate::{EngineError, Fact, Observer};
 use attachment::Attachment;
 use backstay_clock::{Backoff, Chance};
 use backstay_repository::{LogStore, Repository};
-use backstay_source::{LogSource, Source};
+use backstay_source::{LogSource, Source, SourceErrorKind};
 use backstay_terms::{ByteCount, EngineKind, SourceName};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -46,7 +46,35 @@ struct Course {
     failures: u32,
     /// Whether live ranges may wait to be settled.
     leftovers: Leftovers,
+    /// Where the next attachment begins.
+    origin: Origin,
 }
+
+impl Course {
+    fn new() -> Course {
+        Course {
+            failures: 0,
+            leftovers: Leftovers::Possible,
+            origin: Origin::Frontier,
+        }
+    }
+
+    fn attached(&mut self) {
+        (self.failures, self.leftovers) = (0, Leftovers::Possible);
+    }
+}
+
+/// Where an attachment begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Where the stored log ends.
+    Frontier,
+    /// As early as the source still can: what lies between is lost.
+    AfterGap,
+}
+
+/// How often in a row a slot may be found in use before the stream gives up.
+const CONFLICTS_MAX: u32 = 5;
 
 /// Whether live ranges may wait to be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,20 +110,13 @@ const REATTACH: Backoff = Backoff {
 impl StreamJob {
     /// Runs until stopped or until an error that waiting cannot cure.
     pub async fn run(&self, log: &dyn LogSource, mut wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
-        let mut course = Course {
-            failures: 0,
-            leftovers: Leftovers::Possible,
-        };
+        let mut course = Course::new();
         loop {
             match self.attach_once(log, &mut wish, &mut course).await {
                 Ok(Left::Stopped) => return Ok(()),
                 Ok(Left::EpochOver) => course.failures = 0,
                 Ok(Left::SourceEnded) => course.failures += 1,
-                Err(error) if error.is_passing() => {
-                    course.failures += 1;
-                    self.tell_retry(&error, course.failures);
-                }
-                Err(error) => return Err(error),
+                Err(error) => self.bear(error, &mut course)?,
             }
             if self.wait_or_stop(&mut wish, course.failures).await == Wish::Stop {
                 return Ok(());
@@ -114,12 +135,38 @@ impl StreamJob {
             settle_all(&self.repository, &self.name, self.observer.as_ref()).await?;
             course.leftovers = Leftovers::None;
         }
-        let attachment = Attachment::attach(self, log).await?;
-        *course = Course {
-            failures: 0,
-            leftovers: Leftovers::Possible,
+        let attachment = Attachment::attach(self, log, course.origin).await?;
+        course.attached();
+        let left = attachment.follow(wish).await?;
+        course.origin = Origin::Frontier;
+        Ok(left)
+    }
+
+    /// Takes an error that the stream can live with; gives back any other.
+    fn bear(&self, error: EngineError, course: &mut Course) -> Result<(), EngineError> {
+        let kind = match &error {
+            EngineError::Source(error) => Some(error.kind),
+            _ => None,
         };
-        attachment.follow(wish).await
+        course.failures += 1;
+        match kind {
+            // The log between our frontier and what the source still has is lost. Said loudly; the rest is followed.
+            Some(SourceErrorKind::LogGone) if course.origin == Origin::Frontier => {
+                self.observer.observe(&Fact::LogGap {
+                    what: error.to_string(),
+                });
+                course.origin = Origin::AfterGap;
+                course.failures = 0;
+                Ok(())
+            }
+            // Somebody else streams: our own walsender of before may need a moment to notice that we are gone.
+            Some(SourceErrorKind::Conflict) if course.failures > CONFLICTS_MAX => Err(error),
+            _ if error.is_passing() => {
+                self.tell_retry(&error, course.failures);
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     fn tell_retry(&self, error: &EngineError, failures: u32) {

@@ -3,11 +3,12 @@
 //! Promise: what cannot be reached is refused here, before anything is touched, with the nearest point on either side.
 
 use super::catalog::Catalog;
-use super::window::{QUIET_MARGIN, newest_time};
-use crate::EngineError;
+use super::restore::{Request, show_time};
+use super::window::newest_time;
+use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
 use backstay_source::{Hit, LogFormat, RecoveryStop, ScanOrder, Wanted};
-use backstay_terms::{LogFacts, LogPointKind, LogRange, Position, RecoveryTarget};
+use backstay_terms::{LogFacts, LogPointKind, LogRange, Lsn, Position, RecoveryTarget};
 
 /// Times of commits may step back by this much among neighbours.
 const STEP_BACK_MAX: i64 = 1_000_000;
@@ -96,9 +97,9 @@ impl Resolver<'_> {
                 }));
             }
         }
-        let mark = self.catalog.newest_mark(self.log.stop, self.stretch.to).await?;
-        match mark {
-            Some(mark) if time <= mark - QUIET_MARGIN => self.latest().await.map(Some),
+        // What the stored log proves: nothing later than its end is known to have happened by then.
+        match newest_time(self.catalog, self.after_stop()).await? {
+            Some(proven) if time <= proven => self.latest().await.map(Some),
             _ => Ok(None),
         }
     }
@@ -125,7 +126,11 @@ impl Resolver<'_> {
                     "the server's clock stepped back: transactions after {first} are later than the target, and some after {again} are earlier again"
                 );
                 let advice = format!("choose by position: --to lsn:{first}, or a position after {again}");
-                Err(EngineError::Unreachable { what, advice })
+                Err(EngineError::Unreachable {
+                    side: Side::After,
+                    what,
+                    advice,
+                })
             }
         }
     }
@@ -225,42 +230,81 @@ pub(crate) fn consistent_stop(log: &HeadLog) -> RecoveryStop {
         .map_or(RecoveryStop::Consistent, |point| RecoveryStop::After(point.start))
 }
 
-/// Why a target is beyond a base's stretch, and the nearest points.
+/// Why a target is beyond a base's stretch, and the nearest points on either side.
 pub(crate) async fn refuse(
     catalog: &Catalog,
-    target: &RecoveryTarget,
+    request: &Request,
     head: &Head,
     stretch: Option<LogRange>,
 ) -> Result<EngineError, EngineError> {
-    let newest = match (stretch, &head.log) {
+    let stop_time = head.log.as_ref().map(|log| log.stop_time);
+    let proven = match (stretch, &head.log) {
         (Some(stretch), Some(log)) => {
-            newest_time(
-                catalog,
-                LogRange {
-                    from: log.stop,
-                    to: stretch.to,
-                },
-            )
-            .await?
+            let after_stop = LogRange {
+                from: log.stop,
+                to: stretch.to.max(log.stop),
+            };
+            newest_time(catalog, after_stop).await?
         }
         _ => None,
     };
-    let stop_time = head.log.as_ref().map(|log| log.stop_time);
-    let last = newest
-        .max(stop_time)
-        .map_or("nothing".into(), crate::plan::restore::show_time);
-    let what = match target {
-        RecoveryTarget::Time(time) => {
-            let wanted = crate::plan::restore::show_time(*time);
-            format!("{wanted} lies after the last point that can be recovered, {last}")
-        }
-        other => format!(
-            "{other} is not in the stored log after backup {}, which reaches {last}",
-            head.backup
-        ),
-    };
-    Ok(EngineError::Unreachable {
-        what,
-        advice: "the nearest point that can be recovered: --to latest".into(),
+    let last = proven.max(stop_time).map_or("nothing".into(), show_time);
+    Ok(match &request.target {
+        RecoveryTarget::Time(time) => refuse_time(catalog, request, *time, last),
+        RecoveryTarget::Latest => refuse_latest(catalog, head, last),
+        other => EngineError::Unreachable {
+            side: Side::After,
+            what: format!(
+                "{other} is not in the stored log after backup {}, which reaches {last}",
+                head.backup
+            ),
+            advice: format!("see what can be recovered: backstay window {}", catalog.source),
+        },
     })
+}
+
+fn refuse_time(catalog: &Catalog, request: &Request, time: i64, last: String) -> EngineError {
+    let usable = catalog.heads.iter().filter(|head| head.is_usable(request.now));
+    let later = usable
+        .filter_map(|head| head.log.as_ref())
+        .map(|log| log.stop_time)
+        .filter(|stop| *stop > time);
+    let wanted = show_time(time);
+    match later.min() {
+        Some(next) => {
+            let next = show_time(next);
+            EngineError::Unreachable {
+                side: Side::Gap,
+                what: format!("{wanted} lies where nothing can be recovered: between {last} and {next}"),
+                advice: format!(
+                    "choose the nearest point on either side: --to \"{last}\" or --to \"{next}\""
+                ),
+            }
+        }
+        None => EngineError::Unreachable {
+            side: Side::After,
+            what: format!("{wanted} lies after the last point that can be recovered, {last}"),
+            advice: format!("the nearest point that can be recovered: --to \"{last}\""),
+        },
+    }
+}
+
+/// The newest backup is not reached by the stored log: `latest` would go back behind it.
+fn refuse_latest(catalog: &Catalog, head: &Head, last: String) -> EngineError {
+    let backup = &head.backup;
+    let frontier = catalog
+        .chain
+        .as_ref()
+        .and_then(|chain| chain.stretches(None).last().copied());
+    let ends = frontier.map_or("nowhere".to_owned(), |stretch| Lsn::from(stretch.to).to_string());
+    EngineError::Unreachable {
+        side: Side::Gap,
+        what: format!(
+            "the stored log ends at {ends} and does not reach the newest backup {backup}, consistent at {last}"
+        ),
+        advice: format!(
+            "recover the backup itself: --to immediate; or an earlier time: backstay window {}; and see that backstay stream runs",
+            catalog.source
+        ),
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::catalog::Catalog;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
-use crate::EngineError;
+use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
 use backstay_source::{LogFormat, RecoveryStop};
 use backstay_terms::{
@@ -97,7 +97,7 @@ pub async fn plan(
         if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
             return Ok(plan);
         }
-        refused.get_or_insert(refuse(catalog, &request.target, head, stretch).await?);
+        refused.get_or_insert(refuse(catalog, request, head, stretch).await?);
         if matches!(request.target, RecoveryTarget::Latest) {
             break;
         }
@@ -222,7 +222,11 @@ fn refuse_if_not_last(catalog: &Catalog, log: &HeadLog, stretch: LogRange) -> Re
     let what =
         format!("the newest log cannot be reached: it has a gap from {from} to {to} after the newest base");
     let advice = format!("recover the last point before the gap: --to lsn:{from}; and take a new backup now");
-    Err(EngineError::Unreachable { what, advice })
+    Err(EngineError::Unreachable {
+        side: Side::Gap,
+        what,
+        advice,
+    })
 }
 
 /// The bases that may serve, the most fitting first.
@@ -277,6 +281,7 @@ fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>
         catalog.source
     );
     EngineError::Unreachable {
+        side: Side::Before,
         what,
         advice: format!(
             "choose a point from {first} on; see: backstay window {}",

@@ -147,9 +147,12 @@ pub enum Attach {
 pub fn decide(presented: &Presented, known: &[Known]) -> Attach {
     if let Some(own) = newest(known, presented.system, presented.timeline, &presented.history) {
         return match own.frontier {
-            Some(frontier) if presented.server_end < frontier => {
-                begin(AttachReason::Behind, own, presented.server_end)
-            }
+            // Where the two histories parted is not known: the server may have written bytes of its own before the
+            // place where its log ends now. Without proof there is no parent.
+            Some(frontier) if presented.server_end < frontier => Attach::Begin {
+                reason: AttachReason::Behind,
+                parent: None,
+            },
             frontier => Attach::Resume {
                 branch: own.record.branch,
                 frontier,
@@ -163,7 +166,7 @@ pub fn decide(presented: &Presented, known: &[Known]) -> Attach {
                     branch: own.record.branch,
                     frontier: Some(frontier),
                 },
-                _ => begin(AttachReason::Timeline, own, ancestor.left_at),
+                _ => leave(own, ancestor.left_at),
             };
         }
     }
@@ -176,13 +179,12 @@ pub fn decide(presented: &Presented, known: &[Known]) -> Attach {
     Attach::Begin { reason, parent: None }
 }
 
-fn begin(reason: AttachReason, parent: &Known, fork: Position) -> Attach {
+/// A new timeline that left `parent` at `fork`, as its history file says.
+fn leave(parent: &Known, fork: Position) -> Attach {
+    let branch = parent.record.branch;
     Attach::Begin {
-        reason,
-        parent: Some(Parent {
-            branch: parent.record.branch,
-            fork,
-        }),
+        reason: AttachReason::Timeline,
+        parent: Some(Parent { branch, fork }),
     }
 }
 

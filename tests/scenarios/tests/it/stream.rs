@@ -1,9 +1,10 @@
 //! Streams: killed, promoted over, behind, with a gap.
 
-use backstay_engine::Fact;
+use backstay_engine::plan::show_time;
+use backstay_engine::{ErrorKind, Fact};
 use backstay_repository::{LogStore, stretches};
 use backstay_scenarios::World;
-use backstay_terms::{EngineKind, LogRange, Lsn, Position};
+use backstay_terms::{EngineKind, LogRange, Lsn, Position, RecoveryTarget};
 use backstay_testkit::pg::{PgServer, Stop};
 
 pub async fn end_of_log(server: &PgServer) -> Lsn {
@@ -109,6 +110,75 @@ async fn a_promotion_is_followed_onto_its_new_timeline() {
     let timelines: Vec<u32> = chain.links.iter().map(|link| link.branch.timeline).collect();
     assert_eq!(timelines, [1, 2]);
     assert_eq!(chain.stretches(None).len(), 1, "{:?}", chain.stretches(None));
+}
+
+async fn clock_of(server: &PgServer) -> i64 {
+    let micros = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 946684800000000";
+    server.value(micros).await.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_gap_the_stream_goes_on_and_the_planner_names_both_sides() {
+    let server = PgServer::start().await;
+    let world = World::new().await;
+    server.sql("CREATE TABLE t (n int)").await;
+    let running = world.stream(world.source(server.conninfo()));
+    let source = world.source(server.conninfo());
+    let first = world
+        .backup(source.clone(), &server.room().dir("scratch-1"))
+        .await
+        .unwrap();
+    server.sql("INSERT INTO t VALUES (1)").await;
+    let before = clock_of(&server).await;
+    server.sql("INSERT INTO t VALUES (2)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.kill().await;
+
+    // The slot is lost with the log that it kept.
+    while server
+        .value("SELECT count(*) FROM pg_replication_slots WHERE active")
+        .await
+        != "0"
+    {}
+    server.sql("SELECT pg_drop_replication_slot('backstay')").await;
+    let missed = clock_of(&server).await;
+    for _ in 0..3 {
+        server.sql("INSERT INTO t VALUES (3)").await;
+        server.sql("SELECT pg_switch_wal()").await;
+        server.sql("CHECKPOINT").await;
+    }
+    let running = world.stream(source.clone());
+    running
+        .until_heard(|fact| matches!(fact, Fact::LogGap { .. }))
+        .await;
+    server.sql("INSERT INTO t VALUES (4)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    let second = world
+        .backup(source, &server.room().dir("scratch-2"))
+        .await
+        .unwrap();
+    server.sql("INSERT INTO t VALUES (5)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+
+    let window = world.window().await.unwrap();
+    assert_eq!((window.ranges.len(), window.gaps.len()), (2, 1), "{window:?}");
+    let plan = world.plan(&RecoveryTarget::Time(before)).await.unwrap();
+    assert_eq!(plan.head.backup, first.backup);
+    let plan = world.plan(&RecoveryTarget::Latest).await.unwrap();
+    assert_eq!(plan.head.backup, second.backup);
+    let refused = world.plan(&RecoveryTarget::Time(missed)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InGap, "{refused}");
+    let both = window
+        .ranges
+        .iter()
+        .map(|range| range.to_time)
+        .chain([second.log.unwrap().stop_time]);
+    let named = both
+        .map(show_time)
+        .filter(|time| refused.advice().contains(time))
+        .count();
+    assert_eq!(named, 2, "{}", refused.advice());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

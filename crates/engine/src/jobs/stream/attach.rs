@@ -165,6 +165,11 @@ impl Overlap {
         }
     }
 
+    /// True if bytes before `position` were compared and found equal: the histories are one up to there.
+    pub fn proves_up_to(&self, position: Position) -> bool {
+        position > self.range.from
+    }
+
     /// True if these bytes contradict the stored ones.
     pub fn contradicts(&self, begins: Position, bytes: &[u8]) -> bool {
         let from = begins.max(self.range.from);

@@ -5,7 +5,7 @@
 
 use super::attach::{Attaching, Overlap, find, record};
 use super::cadence::{Due, Moments};
-use super::{Left, StreamJob, Wish, stop_wished};
+use super::{Left, Origin, StreamJob, Wish, stop_wished};
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
@@ -36,11 +36,18 @@ pub(crate) struct Attachment<'a> {
 
 impl<'a> Attachment<'a> {
     /// Decides where to go on, attaches there, and stores the lineage record.
-    pub async fn attach(job: &'a StreamJob, source: &dyn LogSource) -> Result<Attachment<'a>, EngineError> {
+    pub async fn attach(
+        job: &'a StreamJob,
+        source: &dyn LogSource,
+        origin: Origin,
+    ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
         let mut attaching = find(&log, &identity, job.repository.chance()).await?;
-        let reader = open(job, source, &mut attaching).await?;
+        if origin == Origin::AfterGap {
+            attaching.frontier = None;
+        }
+        let reader = open(source, &attaching).await?;
         Self::begin(job, log, reader, attaching).await
     }
 
@@ -313,7 +320,12 @@ impl<'a> Attachment<'a> {
     async fn begin_other_history(&mut self, piece: LogPiece) -> Result<(), EngineError> {
         let old = self.writer.branch();
         let lineage = new_lineage(self.job.repository.chance());
-        let parent = Some(Parent {
+        // Without equal bytes before the difference nothing proves that the two were ever one.
+        let proven = self
+            .overlap
+            .as_ref()
+            .is_some_and(|overlap| overlap.proves_up_to(piece.begins));
+        let parent = proven.then_some(Parent {
             branch: old,
             fork: piece.begins,
         });
@@ -382,20 +394,10 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
     Ok(LogStep::Ended)
 }
 
-/// Attaches. Log that the source no longer has is a gap: told, and followed by whatever is still to be had.
-async fn open(
-    job: &StreamJob,
-    source: &dyn LogSource,
-    attaching: &mut Attaching,
-) -> Result<Box<dyn LogReader>, EngineError> {
+/// Attaches; a new timeline whose switch file is gone begins as early as the source allows.
+async fn open(source: &dyn LogSource, attaching: &Attaching) -> Result<Box<dyn LogReader>, EngineError> {
     match source.follow(attaching.resume()).await {
-        Err(error) if error.kind == SourceErrorKind::LogGone => {
-            if attaching.frontier.is_some() {
-                job.observer.observe(&Fact::LogGap {
-                    what: error.to_string(),
-                });
-            }
-            attaching.frontier = None;
+        Err(error) if error.kind == SourceErrorKind::LogGone && attaching.frontier.is_none() => {
             Ok(source.follow(Resume::Fresh).await?)
         }
         answer => Ok(answer?),

@@ -62,17 +62,13 @@ fn the_same_history_resumes_at_its_frontier() {
 }
 
 #[test]
-fn a_server_behind_our_frontier_begins_a_lineage() {
+fn a_server_behind_our_frontier_begins_a_lineage_without_a_parent() {
     let lineages = [known(1, 1, None, Some(100))];
-    let parent = Some(Parent {
-        branch: lineages[0].record.branch,
-        fork: Position(99),
-    });
     assert_eq!(
         decide(&presented(1, None, 99), &lineages),
         Attach::Begin {
             reason: AttachReason::Behind,
-            parent
+            parent: None
         }
     );
 }
