@@ -2,13 +2,18 @@
 //!
 //! Promise: reads names first and index parts only when a decision needs them; each index part is read once.
 
-use super::chain::Chain;
+use super::chain::{Chain, Link};
 use crate::EngineError;
 use backstay_repository::layout::Level;
-use backstay_repository::{Head, LineageRecord, LogStore, Repository, StoredRange};
+use backstay_repository::{
+    Head, LineageRecord, LogStore, Repository, RepositoryError, StoredRange, missing, stretches,
+};
 use backstay_terms::{Branch, EngineKind, LogFacts, LogPointKind, LogRange, Position, SourceName};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How much of a descendant's beginning is compared with its ancestor.
+const COMPARED: u64 = 1 << 20;
 
 /// Everything stored of one source.
 #[derive(Debug)]
@@ -46,7 +51,7 @@ impl Catalog {
         for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {
             link.ranges = log.ranges(&link.branch, None).await?;
         }
-        Ok(Catalog {
+        let mut catalog = Catalog {
             source: source.clone(),
             log,
             heads,
@@ -54,7 +59,9 @@ impl Catalog {
             chain,
             facts: Mutex::default(),
             gathered: Mutex::default(),
-        })
+        };
+        catalog.prove_chain().await?;
+        Ok(catalog)
     }
 
     /// What is known about a range: from the branch's log indexes, else from the range itself.
@@ -123,6 +130,53 @@ impl Catalog {
         Ok(bytes)
     }
 
+    /// Cuts off ancestors whose bytes are not the descendant's where both are stored (LIN-3): the attach record's word
+    /// is not enough to mix two histories.
+    async fn prove_chain(&mut self) -> Result<(), EngineError> {
+        let Some(mut chain) = self.chain.take() else {
+            return Ok(());
+        };
+        let mut kept = chain.links.len().saturating_sub(1);
+        while kept > 0 {
+            let (Some(parent), Some(child)) = (chain.links.get(kept - 1), chain.links.get(kept)) else {
+                break;
+            };
+            if !self.shares_its_beginning(parent, child).await? {
+                break;
+            }
+            kept -= 1;
+        }
+        chain.links.drain(..kept);
+        self.chain = Some(chain);
+        Ok(())
+    }
+
+    async fn shares_its_beginning(&self, parent: &Link, child: &Link) -> Result<bool, EngineError> {
+        let begins = stretches(child.ranges.iter().map(|range| &range.name.range))
+            .first()
+            .map(|first| first.from);
+        let (Some(begins), Some(fork)) = (begins, parent.until) else {
+            return Ok(true);
+        };
+        let to = fork.min(Position(begins.0.saturating_add(COMPARED)));
+        let Some(both) = LogRange::new(begins, to).filter(|both| !both.is_mark()) else {
+            return Ok(true);
+        };
+        let held =
+            |link: &Link| missing(both, &stretches(link.ranges.iter().map(|r| &r.name.range))).is_empty();
+        if !held(parent) || !held(child) {
+            return Ok(true);
+        }
+        let of_parent = self.log.read_from(&parent.branch, both, &parent.ranges).await;
+        let of_child = self.log.read_from(&child.branch, both, &child.ranges).await;
+        match (of_parent, of_child) {
+            (Ok(of_parent), Ok(of_child)) => Ok(of_parent == of_child),
+            // Who may not read the data may still look at the window; a restore reads it and fails there.
+            (Err(error), _) | (_, Err(error)) if is_about_keys(&error) => Ok(true),
+            (Err(error), _) | (_, Err(error)) => Err(error.into()),
+        }
+    }
+
     /// Whether a backup lies on the chain: its log contains the record that ended it (LIN-2).
     pub async fn is_on_chain(&self, head: &Head) -> Result<bool, EngineError> {
         let (Some(chain), Some(log)) = (&self.chain, &head.log) else {
@@ -185,4 +239,11 @@ impl Catalog {
         }
         .into()
     }
+}
+
+fn is_about_keys(error: &RepositoryError) -> bool {
+    matches!(
+        error,
+        RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. }
+    )
 }
