@@ -104,12 +104,10 @@ impl FrameFiller {
 
     /// Whose turn it is. Frames cost about the same, so nobody waits long behind another.
     fn worker(&mut self) -> &mpsc::Sender<Job> {
-        let turn = self.number as usize % worker_count();
-        if turn >= self.workers.len() {
-            self.workers.push(start_worker());
+        if self.workers.is_empty() {
+            self.workers = (0..worker_count()).map(|_| start_worker()).collect();
         }
-        let last = self.workers.len() - 1;
-        &self.workers[turn.min(last)]
+        &self.workers[self.number as usize % self.workers.len()]
     }
 
     /// The next compressed frame, if one must be taken to keep memory bounded.
@@ -145,6 +143,7 @@ pub(crate) fn joined<T>(
     })
 }
 
+/// Asked once: the system's answer costs some twenty calls.
 fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX))
 }
