@@ -110,6 +110,8 @@ pub struct Evidence {
     pub last_transaction: Option<String>,
     /// Live rows per table where they could be counted: database, table, rows.
     pub rows: Vec<(String, String, u64)>,
+    /// Tables that could not be counted, each with the reason.
+    pub uncounted: Vec<String>,
 }
 
 /// A directory to restore into.

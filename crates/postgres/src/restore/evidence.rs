@@ -19,6 +19,8 @@ use crate::error::{PostgresError, SqlState};
 const PAGE_HEADER_BYTES_MAX: u64 = 40;
 const TABLES_MAX: u32 = 1000;
 const COUNTING_MAX: Duration = Duration::from_secs(30);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_NOT_AVAILABLE: SqlState = SqlState(*b"55P03");
 const QUERY_CANCELED: SqlState = SqlState(*b"57014");
 const NOT_IN_RECOVERY: SqlState = SqlState(*b"55000");
 
@@ -155,37 +157,52 @@ async fn ask(address: &Address, major: u32) -> Result<Observed, PostgresError> {
     })
 }
 
-/// Live rows of the users' tables: database, table, rows. At most 1000 tables of a database, small ones first, and none
-/// begun after half a minute. A table that takes longer than that is left out; one that cannot be read is an error.
-pub(super) async fn rows(
-    address: &Address,
-    clock: &dyn Clock,
-) -> Result<Vec<(String, String, u64)>, RestoreError> {
+/// What was counted.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// Database, table, rows.
+    pub(super) rows: Vec<(String, String, u64)>,
+    /// Tables that were left out, with the reason.
+    pub(super) uncounted: Vec<String>,
+}
+
+/// Live rows of the users' tables. At most 1000 tables of a database, small ones first, and none begun after half a minute.
+/// A table that takes longer, or is locked, is named with the reason; one that cannot be read is an error.
+pub(super) async fn count_rows(address: &Address, clock: &dyn Clock) -> Result<Counted, RestoreError> {
     let deadline = Deadline::after(clock, COUNTING_MAX);
     let mut connection = address.connect("postgres").await?;
     let databases = column(&mut connection, DATABASES).await?;
     connection.close().await;
-    let mut counted = Vec::new();
+    let mut counted = Counted::default();
     for database in databases {
         let mut connection = address.connect(&database).await?;
         for table in tables(&mut connection).await? {
-            if deadline.is_over(clock) {
-                break;
-            }
-            if let Some(rows) = count(&mut connection, &table).await? {
-                counted.push((database.clone(), table, rows));
+            let answer = match deadline.is_over(clock) {
+                true => Answer::LeftOut("there was no time left to count it"),
+                false => count(&mut connection, &table).await?,
+            };
+            match answer {
+                Answer::Rows(rows) => counted.rows.push((database.clone(), table, rows)),
+                Answer::LeftOut(why) => counted.uncounted.push(format!("{database}.{table}: {why}")),
             }
         }
         connection.close().await;
     }
-    counted.sort();
+    counted.rows.sort();
     Ok(counted)
+}
+
+/// What became of one table.
+enum Answer {
+    Rows(u64),
+    LeftOut(&'static str),
 }
 
 // Unlogged tables cannot be read in recovery, and are empty after it.
 async fn tables(connection: &mut Connection) -> Result<Vec<String>, PostgresError> {
-    let timeout = format!("SET statement_timeout = {}", COUNTING_MAX.as_millis());
-    connection.simple_query(&timeout).await?;
+    let (statement, lock) = (COUNTING_MAX.as_millis(), LOCK_WAIT_MAX.as_millis());
+    let timeouts = format!("SET statement_timeout = {statement}; SET lock_timeout = {lock}");
+    connection.simple_query(&timeouts).await?;
     let sql = format!(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -195,11 +212,23 @@ async fn tables(connection: &mut Connection) -> Result<Vec<String>, PostgresErro
     column(connection, &sql).await
 }
 
-async fn count(connection: &mut Connection, table: &str) -> Result<Option<u64>, PostgresError> {
+async fn count(connection: &mut Connection, table: &str) -> Result<Answer, PostgresError> {
     let sql = format!("SELECT pg_catalog.count(*) FROM ONLY {table}");
     match column(connection, &sql).await {
-        Ok(values) => Ok(values.first().and_then(|rows| rows.parse().ok())),
-        Err(error) if error.sqlstate() == Some(QUERY_CANCELED) => Ok(None),
+        Ok(values) => {
+            let rows = values.first().and_then(|rows| rows.parse().ok());
+            Ok(rows.map_or(
+                Answer::LeftOut("the server did not answer with a number"),
+                Answer::Rows,
+            ))
+        }
+        Err(error) if error.sqlstate() == Some(QUERY_CANCELED) => {
+            Ok(Answer::LeftOut("it took too long to count"))
+        }
+        // Replay holds the locks of transactions that were open at the target: a DROP that comes next is one of them.
+        Err(error) if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) => Ok(Answer::LeftOut(
+            "a transaction that was open at the target holds its lock; promote the copy to read it",
+        )),
         Err(error) => Err(error),
     }
 }

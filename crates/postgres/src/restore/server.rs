@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::RestoreOptions;
 use super::error::RestoreError;
-use super::evidence::{Address, Doing, Observed, Progress, observe, rows};
+use super::evidence::{Address, Counted, Doing, Observed, Progress, count_rows, observe};
 use super::inspect::no_server_runs;
 use super::owner::Owner;
 use super::process::{RunningServer, lives, server_in};
@@ -168,9 +168,9 @@ impl Start<'_> {
             Doing::ShutDown => "shut down",
             Doing::Paused | Doing::Starting | Doing::Replaying => "paused",
         };
-        let rows = match observed.doing {
-            Doing::ShutDown => Vec::new(),
-            _ => rows(&server.address, &*self.options.clock).await?,
+        let Counted { rows, uncounted } = match observed.doing {
+            Doing::ShutDown => Counted::default(),
+            _ => count_rows(&server.address, &*self.options.clock).await?,
         };
         Ok(Evidence {
             replayed: observed.replayed.into(),
@@ -178,6 +178,7 @@ impl Start<'_> {
             connect: server.address.conninfo("postgres"),
             last_transaction: observed.last_transaction,
             rows,
+            uncounted,
         })
     }
 
