@@ -141,6 +141,17 @@ impl Running {
         self.heard.facts.lock().expect("no observer panics").clone()
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// What it ended with.
+    pub async fn ended(self) -> Result<(), EngineError> {
+        let ended = tokio::time::timeout(WAIT_MAX, self.task).await;
+        ended
+            .expect("the stream ends in time")
+            .expect("the stream does not panic")
+    }
+
     /// Stops it in its proper way.
     pub async fn stop(self) -> Result<(), EngineError> {
         // The receiver is gone only when the stream has ended already.

@@ -230,3 +230,18 @@ fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
         .unwrap();
     assert!(copied.success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_stream_on_the_same_slot_gives_up_with_a_conflict() {
+    let server = PgServer::start().await;
+    let world = World::new().await;
+    let first = world.stream(world.source(server.conninfo()));
+    server.sql("CREATE TABLE t (n int)").await;
+    first.until_durable(end_of_log(&server).await).await;
+    let second = world.stream(world.source(server.conninfo()));
+    let error = second.ended().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    server.sql("INSERT INTO t VALUES (1)").await;
+    first.until_durable(end_of_log(&server).await).await;
+    first.stop().await.unwrap();
+}
