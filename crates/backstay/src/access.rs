@@ -4,15 +4,15 @@
 //! Not here: what is done with them (commands).
 
 use crate::codes::Code;
-use crate::config::{RepositoryPlace, Service};
+use crate::config::{Config, RepositoryPlace, Service};
 use crate::failure::Failure;
 use crate::keys::{self, Material};
 use crate::session::Session;
 use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::{Conninfo, PostgresSource};
-use backstay_repository::{KeyWarning, Recipient, Repository, SystemChance};
-use backstay_store::{LocalDirectory, Patience, RetryingStore, Store};
+use backstay_repository::{KeyWarning, Recipient, Repository, RepositoryError, SystemChance};
+use backstay_store::{LocalDirectory, Patience, RetryingStore, Store, StoreError};
 use std::sync::Arc;
 
 /// Whether the place of the repository may be made.
@@ -33,10 +33,9 @@ pub async fn store(session: &mut Session, place: Place) -> Result<Arc<dyn Store>
         Place::Existing => LocalDirectory::open(path, Arc::clone(&clock)).await,
         Place::Made => LocalDirectory::create(path, Arc::clone(&clock)).await,
     };
-    let directory = directory.map_err(|error| {
-        Failure::from(&error)
-            .at(config.repository.value.to_string())
-            .or("make a new repository with: backstay init")
+    let directory = directory.map_err(|error| match error {
+        StoreError::NotFound { .. } => absent(&config),
+        error => Failure::from(&error).at(config.repository.value.to_string()),
     })?;
     Ok(Arc::new(RetryingStore::new(
         Arc::new(directory),
@@ -51,9 +50,33 @@ pub async fn repository(session: &mut Session) -> Result<Repository, Failure> {
     let store = store(session, Place::Existing).await?;
     let recipients = recipients(session).await?;
     let clock = Arc::clone(&session.clock);
-    let repository = Repository::open(store, clock, Arc::new(SystemChance), &recipients).await?;
+    let place = session.config()?.repository.value.to_string();
+    let opened = Repository::open(store, clock, Arc::new(SystemChance), &recipients).await;
+    let repository = opened.map_err(|error| Failure::from(error).at(place))?;
+    refuse_another(session.config()?.as_ref(), &repository)?;
     warn_about_keys(session, &repository);
     Ok(repository)
+}
+
+fn absent(config: &Config) -> Failure {
+    let message = "there is no repository at this place: the directory is not there";
+    let help =
+        "check repo in the configuration, and that the disk is mounted; or make a new one: backstay init";
+    Failure::new(Code::RepositoryRefused, message, help).at(config.repository.value.to_string())
+}
+
+/// An empty disk in place of the mounted one, or a copy of another site's, must not pass for the repository.
+fn refuse_another(config: &Config, repository: &Repository) -> Result<(), Failure> {
+    match &config.repository_id {
+        Some(expected) if expected.value != repository.id() => {
+            let error = RepositoryError::OtherRepository {
+                found: repository.id().to_owned(),
+                expected: expected.value.clone(),
+            };
+            Err(Failure::from(error).at(config.repository.value.to_string()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The configured keys, as the repository wants them.

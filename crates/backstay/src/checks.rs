@@ -15,6 +15,7 @@ use crate::render::Report;
 use crate::render::human::clean;
 use crate::render::look::{Look, Mark};
 use crate::session::Session;
+use crate::units::count;
 use backstay_source::{Finding, Severity};
 use serde_json::{Value, json};
 
@@ -35,11 +36,15 @@ pub struct Findings {
 
 impl Findings {
     fn add(&mut self, area: &Area, findings: impl IntoIterator<Item = Finding>) {
-        self.found.extend(findings.into_iter().map(|finding| (area.clone(), finding)));
+        self.found
+            .extend(findings.into_iter().map(|finding| (area.clone(), finding)));
     }
 
     fn count(&self, severity: Severity) -> usize {
-        self.found.iter().filter(|(_, finding)| finding.severity == severity).count()
+        self.found
+            .iter()
+            .filter(|(_, finding)| finding.severity == severity)
+            .count()
     }
 }
 
@@ -48,19 +53,28 @@ pub async fn run(session: &mut Session, config: &Config, services: &[&Service]) 
     let mut findings = Findings::default();
     findings.add(&Area::Common, [configuration(config)]);
     let opened = access::repository(session).await;
-    findings.add(&Area::Common, repository::findings(session, config, &opened).await);
+    findings.add(
+        &Area::Common,
+        repository::findings(session, config, &opened).await,
+    );
     findings.add(&Area::Common, keys::findings(config, &opened).await);
     for service in services {
         let area = Area::Service(service.name.to_string());
-        findings.add(&area, service::findings(session, service, opened.as_ref().ok()).await);
+        findings.add(
+            &area,
+            service::findings(session, service, opened.as_ref().ok()).await,
+        );
     }
     findings
 }
 
 fn configuration(config: &Config) -> Finding {
-    let (keys, services) = (config.keys.len(), config.services.len());
-    let what = format!("{}: version 1, {keys} keys, {services} services", config.file.display());
-    match services {
+    let (keys, services) = (
+        count(config.keys.len(), "key"),
+        count(config.services.len(), "service"),
+    );
+    let what = format!("{}: version 1, {keys}, {services}", config.file.display());
+    match config.services.len() {
         0 => {
             let fix = "add one under services: NAME: { postgresql: \"host=HOST user=NAME dbname=postgres\" }";
             Finding::warning("configuration", what, fix)
@@ -88,7 +102,12 @@ fn mark(severity: Severity) -> Mark {
 
 impl Report for Findings {
     fn human(&self, look: &Look) -> String {
-        let width = self.found.iter().map(|(_, finding)| finding.id.len()).max().unwrap_or(0);
+        let width = self
+            .found
+            .iter()
+            .map(|(_, finding)| finding.id.len())
+            .max()
+            .unwrap_or(0);
         let (mut text, mut area) = (String::new(), &Area::Common);
         for (of, finding) in &self.found {
             if of != area
@@ -98,15 +117,22 @@ impl Report for Findings {
             }
             area = of;
             let what = clean(&finding.what).replace('\n', " ");
-            text.push_str(&format!("{} {:width$}  {what}\n", look.mark(mark(finding.severity)), finding.id));
+            text.push_str(&format!(
+                "{} {:width$}  {what}\n",
+                look.mark(mark(finding.severity)),
+                finding.id
+            ));
             if !finding.fix.is_empty() {
-                text.push_str(&format!("  {:width$}  fix: {}\n", "", clean(&finding.fix).replace('\n', "; ")));
+                text.push_str(&format!(
+                    "  {:width$}  fix: {}\n",
+                    "",
+                    clean(&finding.fix).replace('\n', "; ")
+                ));
             }
         }
         let (passed, warned) = (self.count(Severity::Good), self.count(Severity::Warning));
         let failed = self.count(Severity::Failure);
-        let warnings = if warned == 1 { "warning" } else { "warnings" };
-        text + &format!("{passed} passed, {warned} {warnings}, {failed} failed\n")
+        text + &format!("{passed} passed, {}, {failed} failed\n", count(warned, "warning"))
     }
 
     fn json(&self) -> Value {

@@ -8,7 +8,7 @@ use crate::logging::LogFormat;
 use crate::render::look::ColourWanted;
 use crate::render::printer::{Format, Loudness};
 use crate::render::progress::ProgressWanted;
-use backstay_terms::{BackupId, RetentionClass, SourceName};
+use backstay_terms::{BackupId, Branch, RetentionClass, SourceName};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,7 +118,11 @@ pub enum Command {
     Stream(Stream),
     /// Recover a service to a point in time, into a new directory
     Restore(Restore),
-    /// Look at the stored log, or settle it
+    /// Read stored objects back and name what is not as it was written
+    Verify(Verify),
+    /// Remove what its promise no longer covers
+    Expire(Expire),
+    /// Look at the stored log, settle it, or fetch a file of it
     #[command(subcommand)]
     Wal(WalCommand),
     /// Show or drop the replication slot that keeps WAL at the server for us
@@ -175,8 +179,67 @@ pub enum KeyCommand {
 pub enum WalCommand {
     /// List the gaps of the stored log
     Gaps(Services),
+    /// Fetch one file of the log, for restore_command: wal fetch SERVICE %f %p
+    Fetch(WalFetch),
     /// Write settled ranges for what only live ranges hold; needs no server
     Settle(Services),
+}
+
+/// Arguments of `wal fetch`.
+#[derive(Args, Debug)]
+pub struct WalFetch {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The file's name: %f
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// Where to put it: %p
+    #[arg(value_name = "PATH")]
+    pub destination: PathBuf,
+    /// The lineage to recover along [else: the newest of the file's timeline]
+    #[arg(long, value_name = "SYSTEM/TLI.LINEAGE")]
+    pub lineage: Option<Branch>,
+    /// A backup whose own log counts too
+    #[arg(long, value_name = "BACKUP")]
+    pub base: Option<BackupId>,
+}
+
+/// How deep `verify` looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DepthWanted {
+    /// Everything that is named is there, with its size
+    List,
+    /// And tables, indexes and records open and fit each other
+    #[default]
+    Structure,
+    /// And every byte is read and compared
+    Everything,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// A service of the configuration [else: everything that is stored]
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// How deep to look
+    #[arg(long, value_enum, default_value_t, value_name = "DEPTH")]
+    pub depth: DepthWanted,
+    /// Write no record of this run, for whoever may only read
+    #[arg(long)]
+    pub no_record: bool,
+}
+
+/// Arguments of `expire`.
+#[derive(Args, Debug)]
+pub struct Expire {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The name of the service once more: yes, remove what is planned
+    #[arg(long, value_name = "SERVICE")]
+    pub confirm: Option<String>,
 }
 
 /// About replication slots.
@@ -276,7 +339,11 @@ pub struct Status {
 impl Status {
     /// What a violated objective does to the exit.
     pub fn on_violation(&self) -> OnViolation {
-        if self.exit_code { OnViolation::Exit } else { OnViolation::Tell }
+        if self.exit_code {
+            OnViolation::Exit
+        } else {
+            OnViolation::Tell
+        }
     }
 }
 

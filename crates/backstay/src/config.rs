@@ -123,6 +123,8 @@ pub struct Config {
     pub file_origin: Origin,
     /// Where the repository is.
     pub repository: Setting<RepositoryPlace>,
+    /// The id that the repository must have; none: any.
+    pub repository_id: Option<Setting<String>>,
     /// The recipients of every key envelope, in order; never empty.
     pub keys: Vec<Setting<KeySource>>,
     /// How strict Backstay is.
@@ -174,9 +176,10 @@ impl Config {
 }
 
 /// Every key of the file, as a path; the reference has a row for each.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "version",
     "repo",
+    "repository_id",
     "keys",
     "profile",
     "objective.rpo",

@@ -1,7 +1,8 @@
 //! Log lines on standard error.
 //!
 //! Promise: nothing is logged to standard output; `BACKSTAY_LOG` names a filter of its own (`backstay_engine=debug`);
-//! without it warnings are shown, with -v the life of a run, with -vv each object.
+//! without it warnings are shown, with -v the life of a run, with -vv each object. Of `stream`, which nobody watches on a
+//! bar, the life is shown without -v.
 
 use crate::environment::Environment;
 use crate::render::look::{Colour, Look, Stream};

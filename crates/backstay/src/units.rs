@@ -113,6 +113,12 @@ pub fn print_duration(length: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// A number of things: `1 key`, `2 keys`.
+pub fn count(number: usize, what: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{ending}")
+}
+
 /// The leading number and unit of `rest`, and what comes after them.
 fn next_part<'a>(
     text: &str,

@@ -3,7 +3,7 @@
 //! Promise: whatever happens, a person gets what, where and what to do, a program gets one JSON object, and the exit is
 //! one of the table; `wal fetch` is under its own discipline before anything else is looked at.
 
-use crate::cli::{Cli, Command, ConfigCommand, KeyCommand, SlotCommand, WalCommand};
+use crate::cli::{Cli, Command, ConfigCommand, Global, KeyCommand, SlotCommand, WalCommand};
 use crate::codes::Code;
 use crate::commands;
 use crate::demo;
@@ -94,6 +94,8 @@ async fn execute(command: Command, session: &mut Session) -> Result<Box<dyn Repo
         Command::Backup(arguments) => commands::backup::backup(session, &arguments).await,
         Command::Stream(arguments) => commands::stream::stream(session, &arguments).await,
         Command::Restore(arguments) => commands::restore::restore(session, &arguments).await,
+        Command::Verify(arguments) => commands::verify::verify(session, &arguments).await,
+        Command::Expire(arguments) => commands::expire::expire(session, &arguments).await,
         Command::Wal(command) => wal(command, session).await,
         Command::Slot(SlotCommand::Show(arguments)) => commands::slot::show(session, &arguments).await,
         Command::Slot(SlotCommand::Drop(arguments)) => commands::slot::drop(session, &arguments).await,
@@ -109,6 +111,7 @@ async fn execute(command: Command, session: &mut Session) -> Result<Box<dyn Repo
 async fn wal(command: WalCommand, session: &mut Session) -> Result<Box<dyn Report>, Failure> {
     match command {
         WalCommand::Gaps(arguments) => commands::wal::gaps(session, &arguments).await,
+        WalCommand::Fetch(arguments) => commands::wal_fetch::fetch(session, &arguments).await,
         WalCommand::Settle(arguments) => commands::wal::settle(session, &arguments).await,
     }
 }
@@ -167,7 +170,7 @@ fn session(cli: Cli) -> Result<(Session, Command), Failure> {
     let (out_look, err_look) = (look(stdout()), look(stderr()));
     logging::start(
         global.log_format,
-        global.verbose,
+        verbosity(&global, &command),
         stderr(),
         &err_look,
         environment.as_ref(),
@@ -178,6 +181,12 @@ fn session(cli: Cli) -> Result<(Session, Command), Failure> {
         Session::new(global, printer, clock, (stdout(), stderr()), environment),
         command,
     ))
+}
+
+/// A stream runs for weeks and shows no progress: its log is what a person sees of it.
+fn verbosity(global: &Global, command: &Command) -> u8 {
+    let is_stream = matches!(command, Command::Stream(_)) && !global.quiet;
+    global.verbose.saturating_add(u8::from(is_stream))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -3,6 +3,7 @@
 use super::failed;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::units::count;
 use backstay_repository::layout::EnvelopePlace;
 use backstay_repository::{KeyWarning, Repository};
 use backstay_source::Finding;
@@ -32,7 +33,10 @@ pub(super) async fn findings(config: &Config, opened: &Result<Repository, Failur
 async fn newest(repository: &Repository) -> Finding {
     match closed(repository).await {
         Ok((0, _)) => Finding::good("keys", "nothing is stored yet that needs one"),
-        Ok((looked_at, None)) => Finding::good("keys", format!("they open the newest {looked_at} envelopes")),
+        Ok((looked_at, None)) => Finding::good(
+            "keys",
+            format!("they open the newest {}", count(looked_at, "envelope")),
+        ),
         Ok((_, Some(failure))) | Err(failure) => failed("keys", &failure),
     }
 }

@@ -50,7 +50,10 @@ fn writing(path: &Path) -> Finding {
     match access(path, Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) => Finding::good("write", "the directory can be written"),
         Err(error) => {
-            let fix = format!("give this user the directory {}, or mount it for writing", path.display());
+            let fix = format!(
+                "give this user the directory {}, or mount it for writing",
+                path.display()
+            );
             Finding::failure("write", format!("the directory cannot be written: {error}"), fix)
         }
     }
@@ -71,11 +74,20 @@ async fn clock(session: &Session, repository: &Repository) -> Finding {
     let fix = "let the clock of this machine be set by the network: timedatectl set-ntp true";
     match repository.store_skew().await {
         Ok(Some(skew)) if skew > SKEW_MAX => {
-            let what = format!("the clock of this machine and the store's differ by {} s", skew.as_secs());
+            let what = format!(
+                "the clock of this machine and the store's differ by {} s",
+                skew.as_secs()
+            );
             Finding::warning("clock", what, fix)
         }
         Ok(Some(_)) => Finding::good("clock", "it agrees with the store's"),
-        Ok(None) => Finding::good("clock", format!("{} by this machine", crate::time::to_the_second(session.clock.now()))),
+        Ok(None) => Finding::good(
+            "clock",
+            format!(
+                "{} by this machine",
+                crate::time::to_the_second(session.clock.now())
+            ),
+        ),
         Err(error) => failed("clock", &Failure::from(error)),
     }
 }

@@ -37,11 +37,17 @@ pub(super) async fn findings(
         Err(failure) => return vec![failed("connection-string", &failure)],
     };
     let mut findings = server.check().await;
-    let Some(repository) = repository else { return findings };
+    let Some(repository) = repository else {
+        return findings;
+    };
     let now = session.clock.now();
     match stored(repository, service, now).await {
         Ok(inventory) => {
-            let heads: Vec<&Head> = inventory.backups.iter().filter_map(|backup| backup.opened()).collect();
+            let heads: Vec<&Head> = inventory
+                .backups
+                .iter()
+                .filter_map(|backup| backup.opened())
+                .collect();
             findings.extend(system(&server, &heads).await);
             findings.push(newest(service, &heads, now));
             findings.extend(weekly(service, &heads, now));
@@ -55,7 +61,9 @@ pub(super) async fn findings(
 
 async fn stored(repository: &Repository, service: &Service, now: Timestamp) -> Result<Inventory, Failure> {
     let since = now.checked_sub(RESTORES_WITHIN).unwrap_or(Timestamp::MIN);
-    Ok(repository.inventory(EngineKind::Postgres, &service.name, since).await?)
+    Ok(repository
+        .inventory(EngineKind::Postgres, &service.name, since)
+        .await?)
 }
 
 /// Whether the server is the one that was backed up. That it does not answer is told already.
@@ -63,7 +71,10 @@ async fn system(server: &PostgresSource, heads: &[&Head]) -> Option<Finding> {
     let known = heads.iter().rev().find_map(|head| head.log.as_ref())?.system;
     let found = server.identify().await.ok()?.place.system;
     Some(match found == known {
-        true => Finding::good("system", format!("system identifier {found}, as in the newest backup")),
+        true => Finding::good(
+            "system",
+            format!("system identifier {found}, as in the newest backup"),
+        ),
         false => Finding::failure(
             "system",
             format!("the server is system {found}, and the newest backup is of system {known}"),
@@ -84,7 +95,9 @@ fn newest(service: &Service, heads: &[&Head], now: Timestamp) -> Finding {
     let taken = crate::time::to_the_second(head.created);
     match head.verdict {
         HeadVerdict::Good => Finding::good("backup", format!("the newest is {} of {taken}", head.backup)),
-        HeadVerdict::Damaged => Finding::failure("backup", format!("the newest, of {taken}, is damaged"), fix),
+        HeadVerdict::Damaged => {
+            Finding::failure("backup", format!("the newest, of {taken}, is damaged"), fix)
+        }
     }
 }
 
@@ -96,7 +109,10 @@ fn weekly(service: &Service, heads: &[&Head], now: Timestamp) -> Option<Finding>
     let is_recent = |head: &Head| now.duration_since(head.created) <= WEEKLY_WITHIN;
     let is_long = |head: &Head| head.class != RetentionClass::Days35 && head.kind == BackupKind::Full;
     Some(match heads.iter().any(|head| is_recent(head) && is_long(head)) {
-        true => Finding::good("weekly", "a full backup of this week is kept for a year or longer"),
+        true => Finding::good(
+            "weekly",
+            "a full backup of this week is kept for a year or longer",
+        ),
         false => Finding::warning(
             "weekly",
             "no full backup of this week is kept for a year or longer",
@@ -131,7 +147,11 @@ async fn trouble(repository: &Repository, service: &Service, now: Timestamp) -> 
         Ok(Some(run)) => {
             let error = run.error.unwrap_or_else(|| "it does not say why".to_owned());
             let what = format!("the last {} failed: {error}", run.started.verb);
-            Some(Finding::warning("runs", what, format!("backstay show run {}", run.started.run)))
+            Some(Finding::warning(
+                "runs",
+                what,
+                format!("backstay show run {}", run.started.run),
+            ))
         }
         Err(failure) => Some(failed("runs", &failure)),
     }

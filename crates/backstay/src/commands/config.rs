@@ -12,6 +12,7 @@ use crate::render::Report;
 use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
 use crate::session::Session;
+use crate::units::count;
 use backstay_postgres::Conninfo;
 use serde_json::{Value, json};
 
@@ -117,9 +118,4 @@ impl Report for Valid {
             "warnings": self.warnings,
         })
     }
-}
-
-fn count(number: usize, what: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{ending}")
 }

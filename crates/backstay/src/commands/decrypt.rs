@@ -18,6 +18,7 @@ use std::path::PathBuf;
 pub async fn decrypt(session: &mut Session, arguments: &Decrypt) -> Result<Box<dyn Report>, Failure> {
     let repository = access::repository(session).await?;
     let content = repository.decrypt(&arguments.object).await?;
+    let content = content.ok_or_else(|| not_sealed(&arguments.object))?;
     let Some(file) = arguments.into.clone() else {
         session.printer.bytes(&content)?;
         return Ok(Box::new(Nothing));
@@ -31,6 +32,16 @@ pub async fn decrypt(session: &mut Session, arguments: &Decrypt) -> Result<Box<d
         file,
         bytes: content.len() as u64,
     }))
+}
+
+fn not_sealed(object: &str) -> Failure {
+    let help = "give a name as it stands below the repository's directory, such as facts/runs/2026/11/23/…";
+    Failure::new(
+        Code::NotFound,
+        format!("{object} is not the name of a sealed object"),
+        help,
+    )
+    .or("wraps, keyring/ and repository.json are JSON and not sealed: read them as they are")
 }
 
 /// Everything was printed already.

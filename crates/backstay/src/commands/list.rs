@@ -26,7 +26,12 @@ pub async fn list(session: &mut Session, arguments: &Services) -> Result<Box<dyn
 
 /// What a backup is good for: every point after it, its own point only, or nothing sure.
 pub fn state(seen: &Seen, head: &Head) -> &'static str {
-    let alone = || seen.window.points.iter().any(|(backup, _)| *backup == head.backup);
+    let alone = || {
+        seen.window
+            .points
+            .iter()
+            .any(|(backup, _)| *backup == head.backup)
+    };
     match head.verdict {
         HeadVerdict::Damaged => "damaged",
         HeadVerdict::Good if alone() => "snapshot-only",
@@ -41,7 +46,12 @@ struct List {
 impl List {
     fn hint(&self) -> String {
         let empty = self.seen.iter().filter(|seen| seen.heads.is_empty());
-        let hint = |seen: &Seen| format!("{0} has no backup yet; take one: backstay backup {0}\n", seen.service);
+        let hint = |seen: &Seen| {
+            format!(
+                "{0} has no backup yet; take one: backstay backup {0}\n",
+                seen.service
+            )
+        };
         empty.map(hint).collect()
     }
 }
@@ -59,7 +69,10 @@ impl Report for List {
             Column::useful("KEPT UNTIL"),
             Column::needed("STATE"),
         ]);
-        let rows = self.seen.iter().flat_map(|seen| seen.heads.iter().rev().map(move |head| (seen, head)));
+        let rows = self
+            .seen
+            .iter()
+            .flat_map(|seen| seen.heads.iter().rev().map(move |head| (seen, head)));
         for (seen, head) in rows.clone() {
             table.row([
                 head.backup.to_string(),

@@ -4,6 +4,7 @@
 //! written to.
 
 use crate::access;
+use crate::ask;
 use crate::cli::{Action, Restore};
 use crate::codes::Code;
 use crate::config::Service;
@@ -47,6 +48,9 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         return Ok(Box::new(planned));
     };
     session.printer.note(planned.human_text().trim_end());
+    if !arguments.confirm {
+        ask::proceed(session, "nothing was touched")?;
+    }
     let directory = absolute(directory)?;
     let watch = Arc::new(Watch::new(session.progress()));
     let options = options(session, service, &plan, &directory);
@@ -207,6 +211,9 @@ impl Report for Done {
                 }
                 for (database, table, rows) in &evidence.rows {
                     text.push_str(&format!("rows      {rows:>10}  {database}.{table}\n"));
+                }
+                for left_out in &evidence.uncounted {
+                    text.push_str(&format!("uncounted {left_out}\n"));
                 }
                 text.push_str(&format!("connect   {}\n", evidence.connect));
             }

@@ -69,7 +69,12 @@ pub fn moment(micros: i64) -> Timestamp {
 /// A range of times, to the second and inside the range at both ends, so that what is printed can be aimed at.
 pub fn show_range(look: &Look, from: i64, to: i64) -> String {
     let up = from.saturating_add(999_999).min(to.max(from));
-    format!("{} {} {}", look.time(moment(up)), look.arrow(), look.time(moment(to)))
+    format!(
+        "{} {} {}",
+        look.time(moment(up)),
+        look.arrow(),
+        look.time(moment(to))
+    )
 }
 
 /// The newest failed run of a service in the last week, unless the same verb has succeeded since.
@@ -103,9 +108,12 @@ async fn finished_runs(repository: &Repository, now: Timestamp) -> Result<Vec<Ru
     let after = Key::new(since.strftime("facts/runs/%Y/%m/%d").to_string()).map_err(RepositoryError::from)?;
     let prefix = layout::runs_prefix()?;
     let objects = list_all(repository.store(), &prefix, Some(&after)).await?;
-    let ended = objects.iter().rev().filter_map(|object| match layout::of_run(&object.key) {
-        Some((run, RunMoment::Finished)) => Some(run),
-        _ => None,
-    });
+    let ended = objects
+        .iter()
+        .rev()
+        .filter_map(|object| match layout::of_run(&object.key) {
+            Some((run, RunMoment::Finished)) => Some(run),
+            _ => None,
+        });
     Ok(ended.take(RUNS_MAX).collect())
 }

@@ -52,7 +52,11 @@ async fn show_backup(
         Wanted::Latest => "there is no backup yet".to_owned(),
         Wanted::Backup(id) => format!("there is no backup {id}"),
     };
-    Err(Failure::new(Code::NotFound, message, "see which there are: backstay list"))
+    Err(Failure::new(
+        Code::NotFound,
+        message,
+        "see which there are: backstay list",
+    ))
 }
 
 enum Wanted {
@@ -99,15 +103,34 @@ impl Shown {
             return "its own point: --to immediate".to_owned();
         };
         let holds = |from, to| from <= log.stop && log.stop <= to;
-        match self.seen.window.ranges.iter().find(|range| holds(range.from, range.to)) {
-            Some(range) => format!("every point in {}", show_range(look, log.stop_time, range.to_time)),
-            None => format!("its own point only, {}: --to immediate", look.time(moment(log.stop_time))),
+        match self
+            .seen
+            .window
+            .ranges
+            .iter()
+            .find(|range| holds(range.from, range.to))
+        {
+            Some(range) => format!(
+                "every point in {}",
+                show_range(look, log.stop_time, range.to_time)
+            ),
+            None => format!(
+                "its own point only, {}: --to immediate",
+                look.time(moment(log.stop_time))
+            ),
         }
     }
 
     fn log_lines(&self, look: &Look) -> Vec<(&'static str, String)> {
-        let Some(log) = &self.head.log else { return Vec::new() };
-        let positions = format!("{} {} {}", Lsn::from(log.start), look.arrow(), Lsn::from(log.stop));
+        let Some(log) = &self.head.log else {
+            return Vec::new();
+        };
+        let positions = format!(
+            "{} {} {}",
+            Lsn::from(log.start),
+            look.arrow(),
+            Lsn::from(log.stop)
+        );
         vec![
             ("system", log.system.to_string()),
             ("log", format!("{positions}, timeline {}", log.timeline)),
@@ -120,10 +143,27 @@ impl Shown {
         let ids = &head.key_ids;
         let mut lines = vec![
             ("backup", head.backup.to_string()),
-            ("service", format!("{} ({} {})", head.source, head.service, head.version)),
-            ("kind", format!("{}, generation {}", head.kind.name(), head.generation)),
-            ("taken", format!("{} {} {}", look.time(head.created), look.arrow(), look.time(head.finished))),
-            ("kept until", format!("{} (class {})", look.time(head.expires_at), head.class)),
+            (
+                "service",
+                format!("{} ({} {})", head.source, head.service, head.version),
+            ),
+            (
+                "kind",
+                format!("{}, generation {}", head.kind.name(), head.generation),
+            ),
+            (
+                "taken",
+                format!(
+                    "{} {} {}",
+                    look.time(head.created),
+                    look.arrow(),
+                    look.time(head.finished)
+                ),
+            ),
+            (
+                "kept until",
+                format!("{} (class {})", look.time(head.expires_at), head.class),
+            ),
             ("state", state(&self.seen, head).to_owned()),
             ("restores to", self.reach(look)),
         ];
@@ -132,8 +172,18 @@ impl Shown {
         lines.extend([
             ("files", format!("{}, {}", totals.files, totals.bytes)),
             ("stored", format!("{} in {} packs", totals.stored, totals.packs)),
-            ("keys", format!("data {}, index {}, facts {}", ids.data, ids.index, ids.facts)),
-            ("captured", if self.captured.is_empty() { "no settings".into() } else { self.captured.join(", ") }),
+            (
+                "keys",
+                format!("data {}, index {}, facts {}", ids.data, ids.index, ids.facts),
+            ),
+            (
+                "captured",
+                if self.captured.is_empty() {
+                    "no settings".into()
+                } else {
+                    self.captured.join(", ")
+                },
+            ),
             ("written by", format!("backstay {}", head.writer)),
         ]);
         lines.extend(head.damage.iter().map(|damage| ("damaged", damage.clone())));
@@ -145,7 +195,8 @@ impl Shown {
 /// Labels in one column, texts in the next.
 fn sheet(lines: &[(&'static str, String)]) -> String {
     let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    let line = |(label, text): &(&str, String)| format!("{label:width$}  {}\n", crate::render::human::clean(text));
+    let line =
+        |(label, text): &(&str, String)| format!("{label:width$}  {}\n", crate::render::human::clean(text));
     lines.iter().map(line).collect()
 }
 
@@ -207,7 +258,10 @@ impl Report for Run {
                     lines.push(("figures", record.figures.to_string()));
                 }
             }
-            None => lines.push(("ended", "not yet, or it was killed: nothing of it counts".to_owned())),
+            None => lines.push((
+                "ended",
+                "not yet, or it was killed: nothing of it counts".to_owned(),
+            )),
         }
         sheet(&lines)
     }

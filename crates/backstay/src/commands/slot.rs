@@ -34,8 +34,10 @@ pub async fn drop(session: &mut Session, arguments: &SlotDrop) -> Result<Box<dyn
     let name = service.name.to_string();
     if arguments.confirm.as_deref() != Some(name.as_str()) {
         let message = format!("dropping the slot {slot} was not confirmed");
-        let help = format!("if the stream of {name} is gone for good: backstay slot drop {name} --confirm {name}");
-        let cost = "the server then removes WAL that is not stored yet: recovery has a gap until the next backup";
+        let help =
+            format!("if the stream of {name} is gone for good: backstay slot drop {name} --confirm {name}");
+        let cost =
+            "the server then removes WAL that is not stored yet: recovery has a gap until the next backup";
         return Err(Failure::new(Code::NotConfirmed, message, help).fact("means", cost));
     }
     let dropped = access::server(session, service)?.drop_slot().await?;
@@ -52,7 +54,9 @@ impl Report for Shown {
     fn human(&self, _: &Look) -> String {
         let Shown { service, slot, state } = self;
         let Some(state) = state else {
-            return format!("slot      {slot}: the server has none; it is made by: backstay stream {service}\n");
+            return format!(
+                "slot      {slot}: the server has none; it is made by: backstay stream {service}\n"
+            );
         };
         let active = match state.use_now {
             SlotUse::Active => "in use",
@@ -60,7 +64,9 @@ impl Report for Shown {
         };
         let status = state.wal_status.as_deref().unwrap_or("nothing reserved yet");
         let restart = state.restart.map_or("-".to_owned(), |lsn| lsn.to_string());
-        let kept = state.kept.map_or("-".to_owned(), |bytes| ByteCount(bytes).to_string());
+        let kept = state
+            .kept
+            .map_or("-".to_owned(), |bytes| ByteCount(bytes).to_string());
         format!("slot      {slot}: {active}\nkeeps     WAL from {restart} on, {kept} ({status})\n")
     }
 
@@ -88,7 +94,9 @@ impl Report for Dropped {
         match self.dropped {
             SlotDropped::Now => {
                 let Dropped { slot, name, .. } = self;
-                format!("dropped   {slot}\nnext      a new stream needs a new backup: backstay backup {name}\n")
+                format!(
+                    "dropped   {slot}\nnext      a new stream needs a new backup: backstay backup {name}\n"
+                )
             }
             SlotDropped::WasAbsent => format!("absent    {}: the server has no such slot\n", self.slot),
         }

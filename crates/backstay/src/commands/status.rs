@@ -11,7 +11,7 @@ use crate::render::Report;
 use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
 use crate::session::Session;
-use crate::units::print_duration;
+use crate::units::{count, print_duration};
 use backstay_engine::plan::show_time;
 use backstay_repository::RunFinished;
 use jiff::Timestamp;
@@ -80,10 +80,10 @@ impl Answer {
         let service = &self.seen.service;
         let mut complaints: Vec<Complaint> = self.objective_complaint().into_iter().collect();
         if !self.seen.window.gaps.is_empty() {
-            let gaps = self.seen.window.gaps.len();
+            let gaps = count(self.seen.window.gaps.len(), "gap");
             complaints.push(Complaint {
                 mark: Mark::Warning,
-                what: format!("the log has {gaps} gap{}", if gaps == 1 { "" } else { "s" }),
+                what: format!("the log has {gaps}"),
                 next: format!("backstay wal gaps {service}"),
             });
         }
@@ -112,7 +112,9 @@ impl Answer {
             Some(behind) if behind > self.rpo => {
                 let over = print_duration(rounded(behind - self.rpo));
                 let next = match self.seen.window.ranges.is_empty() {
-                    true => format!("backstay stream {service} (nothing follows the log), then backstay backup {service}"),
+                    true => format!(
+                        "backstay stream {service} (nothing follows the log), then backstay backup {service}"
+                    ),
                     false => format!("backstay stream {service}, and see that it goes on running"),
                 };
                 (format!("RPO is over its objective by {over}"), next)

@@ -12,11 +12,13 @@ use backstay_engine::jobs::stream::{Cadence, StreamJob, Wish};
 use backstay_repository::SystemChance;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Streams until SIGINT or SIGTERM.
+/// Streams until SIGINT or SIGTERM: the first stores what is held and stops, the second stops at once.
 pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn Report>, Failure> {
+    // Before anything else: a signal that comes while we attach must not kill us either.
+    let mut signals = Signals::listen()?;
     let config = session.config()?;
     let service = config.service(&arguments.service)?;
     let repository = access::repository(session).await?;
@@ -30,33 +32,58 @@ pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn
         observer: Arc::new(Watch::new(session.progress())),
     };
     let (stop, wish) = watch::channel(Wish::Run);
-    let signals = tokio::spawn(wait_for_signal(stop));
-    let outcome = job.run(server.as_ref(), wish).await;
-    signals.abort();
-    outcome?;
+    let run = job.run(server.as_ref(), wish);
+    tokio::pin!(run);
+    tokio::select! {
+        outcome = &mut run => outcome?,
+        () = signals.next() => {
+            session.printer.note("stopping: what is held is being stored; a second signal stops at once");
+            // The receiver lives in the job, which goes on until it returns.
+            let _ = stop.send(Wish::Stop);
+            tokio::select! {
+                outcome = &mut run => outcome?,
+                () = signals.next() => return Err(interrupted()),
+            }
+        }
+    }
     Ok(Box::new(Stopped {
         service: service.name.to_string(),
     }))
 }
 
-async fn wait_for_signal(stop: watch::Sender<Wish>) -> Result<(), Failure> {
-    let refuse = |error: std::io::Error| {
-        Failure::new(
-            Code::Other,
-            "signals cannot be received",
-            "report this with your kernel's version",
-        )
-        .caused_by(&error)
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(refuse)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refuse)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGINT and SIGTERM.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, Failure> {
+        let refuse = |error: std::io::Error| {
+            let help = "check the limits on open files of this user (ulimit -n)";
+            Failure::new(Code::Other, "signals cannot be received", help).caused_by(&error)
+        };
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(refuse)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(refuse)?,
+        })
     }
-    // The receiver is gone only when the job has ended already.
-    let _ = stop.send(Wish::Stop);
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn interrupted() -> Failure {
+    let help = "nothing confirmed is lost: the server keeps the rest, and the next stream goes on from there";
+    Failure::new(
+        Code::Interrupted,
+        "stopped by a second signal before everything was stored",
+        help,
+    )
 }
 
 struct Stopped {

@@ -33,7 +33,9 @@ struct Gaps {
 
 impl Gaps {
     fn all(&self) -> impl Iterator<Item = (&Seen, &LogRange)> {
-        self.seen.iter().flat_map(|seen| seen.window.gaps.iter().map(move |gap| (seen, gap)))
+        self.seen
+            .iter()
+            .flat_map(|seen| seen.window.gaps.iter().map(move |gap| (seen, gap)))
     }
 }
 

@@ -35,7 +35,13 @@ fn add_rows(table: &mut Table, seen: &Seen, look: &Look) {
     for range in &seen.window.ranges {
         let times = show_range(look, range.from_time, range.to_time);
         let lsn = lsn(range.from, range.to);
-        table.row([service.clone(), "range".to_owned(), times, lsn, range.base.to_string()]);
+        table.row([
+            service.clone(),
+            "range".to_owned(),
+            times,
+            lsn,
+            range.base.to_string(),
+        ]);
     }
     for gap in &seen.window.gaps {
         let lsn = lsn(gap.from, gap.to);

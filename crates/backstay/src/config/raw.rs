@@ -20,6 +20,7 @@ pub(super) struct RawConfig {
     #[serde(rename = "version")]
     _version: Spanned<u64>,
     pub repo: Option<Spanned<String>>,
+    pub repository_id: Option<Spanned<String>>,
     pub keys: Option<Spanned<Vec<Spanned<RawKey>>>>,
     pub profile: Option<Spanned<String>>,
     pub objective: Option<RawObjective>,

@@ -55,6 +55,10 @@ pub fn load_from(
     }
     Ok(Config {
         repository: repository(&text, &base, raw.repo, overrides, environment)?,
+        repository_id: raw
+            .repository_id
+            .map(|raw| repository_id(&text, raw))
+            .transpose()?,
         retention: retention(&text, raw.retention.unwrap_or_default())?,
         file: found.path.clone(),
         file_origin: found.origin.clone(),
@@ -157,6 +161,20 @@ fn repository(
     };
     let value = place(&here, &written).map_err(|failure| failure.at(name))?;
     Ok(Setting { value, origin })
+}
+
+fn repository_id(text: &Text, raw: Spanned<String>) -> Result<Setting<String>, Failure> {
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if raw.value.len() == 32 && raw.value.bytes().all(is_hex) {
+        let origin = Origin::Line(raw.referenced.line());
+        return Ok(Setting {
+            value: raw.value,
+            origin,
+        });
+    }
+    let message = format!("{:?} is not the id of a repository", raw.value);
+    let help = "an id is 32 hexadecimal digits; check and init print it";
+    Err(text.failure(Code::ConfigValue, message, help, raw.referenced))
 }
 
 fn place(base: &Path, written: &str) -> Result<RepositoryPlace, Failure> {

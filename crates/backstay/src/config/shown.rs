@@ -55,6 +55,10 @@ impl Config {
             settings: Vec::new(),
         };
         list.setting("repo", &self.repository);
+        match &self.repository_id {
+            Some(id) => list.setting("repository_id", id),
+            None => list.add("repository_id", "any", &Origin::Default),
+        }
         for (place, key) in self.keys.iter().enumerate() {
             list.add(format!("keys[{place}]"), describe(&key.value), &key.origin);
         }

@@ -84,10 +84,7 @@ impl Printer {
 
     /// Writes bytes that are a result as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = self
-            .out
-            .write_all(bytes)
-            .and_then(|()| self.out.flush());
+        let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
             _ => Ok(()),

@@ -5,10 +5,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bad_config;
+mod bad_repository;
+mod bad_server;
 mod config;
 mod documents;
 mod golden;
 mod key;
+mod mask;
 mod output;
 mod program;
+mod tree;
 mod wal_fetch;
+mod whole_loop;

@@ -12,11 +12,9 @@ use backstay_terms::{EngineKind, SourceName};
 use bytes::Bytes;
 
 impl Repository {
-    /// The content of a sealed object; of a range of the log its bytes, without the index part.
-    ///
-    /// # Errors
-    /// `Key` for a name that is not one of a sealed object.
-    pub async fn decrypt(&self, name: &str) -> Result<Vec<u8>, RepositoryError> {
+    /// The content of a sealed object; of a range of the log its bytes, without the index part. None if the name is not
+    /// one of a sealed object.
+    pub async fn decrypt(&self, name: &str) -> Result<Option<Vec<u8>>, RepositoryError> {
         let key = Key::new(name)?;
         if let Some((log, level, branch, range)) = range_named(&key) {
             let size = self.store().head(&key).await?.size;
@@ -26,14 +24,17 @@ impl Repository {
                 size,
             };
             let store = crate::LogStore::new(self, log.engine, &log.source);
-            return Ok(store.range(&branch, &stored).await?.1.to_vec());
+            return Ok(Some(store.range(&branch, &stored).await?.1.to_vec()));
         }
-        let (place, envelope) = sealed_place(&key).ok_or_else(|| not_sealed(&key))?;
+        let Some((place, envelope)) = sealed_place(&key) else {
+            return Ok(None);
+        };
         let body = self.store().get(&key).await?;
-        match envelope {
+        let content = match envelope {
             Some(envelope) => self.open_any(&place, &envelope, body).await,
             None => self.open_fact(&place, body).await,
-        }
+        };
+        content.map(Some)
     }
 
     async fn open_any(
@@ -67,13 +68,11 @@ impl Repository {
                 answer => return answer,
             }
         }
-        Err(refused.unwrap_or_else(|| not_sealed(&place.key)))
+        let nothing = || RepositoryError::Key {
+            what: format!("no month has keys that could open {}", place.key),
+        };
+        Err(refused.unwrap_or_else(nothing))
     }
-}
-
-fn not_sealed(key: &Key) -> RepositoryError {
-    let what = format!("{key} is not the name of a sealed object");
-    RepositoryError::Key { what }
 }
 
 type NamedRange = (LogPlace, Level, backstay_terms::Branch, layout::RangeName);

@@ -37,14 +37,24 @@ struct Identity(Zeroizing<String>);
 impl Identity {
     fn read(file: &Path) -> Result<Identity, Failure> {
         let shown = file.display();
-        let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| {
-            let help = "give the file that age-keygen wrote";
-            Failure::new(Code::KeyMissing, format!("the identity file {shown} cannot be read"), help)
+        let text = std::fs::read_to_string(file)
+            .map(Zeroizing::new)
+            .map_err(|error| {
+                let help = "give the file that age-keygen wrote";
+                Failure::new(
+                    Code::KeyMissing,
+                    format!("the identity file {shown} cannot be read"),
+                    help,
+                )
                 .caused_by(&error)
-        })?;
+            })?;
         age_recipient_of(&text).map_err(|error| {
             let help = "give the file that age-keygen wrote, with its line AGE-SECRET-KEY-1…";
-            Failure::new(Code::KeyMalformed, format!("{shown} holds no age identity: {error}"), help)
+            Failure::new(
+                Code::KeyMalformed,
+                format!("{shown} holds no age identity: {error}"),
+                help,
+            )
         })?;
         Ok(Identity(text))
     }
@@ -85,7 +95,11 @@ impl Tally {
         self.envelopes += 1;
         let mut opened_by_identity = false;
         for seen in &envelope.wraps {
-            let named = |wrap: &Wrap| identities.iter().any(|identity| identity.opens(&envelope.name, wrap));
+            let named = |wrap: &Wrap| {
+                identities
+                    .iter()
+                    .any(|identity| identity.opens(&envelope.name, wrap))
+            };
             let by_identity = seen.wrap.as_ref().is_some_and(named);
             opened_by_identity |= by_identity;
             let count = self.counts.entry(seen.recipient.clone()).or_default();
@@ -103,9 +117,10 @@ impl Tally {
     fn verdict(&self, recipient: &str, count: Count) -> (Mark, String) {
         let is_configured = self.configured.iter().any(|name| name == recipient);
         match count {
-            Count { lacking, .. } if lacking > 0 => {
-                (Mark::Warning, format!("{lacking} envelopes lack it: backstay key rotate"))
-            }
+            Count { lacking, .. } if lacking > 0 => (
+                Mark::Warning,
+                format!("{lacking} envelopes lack it: backstay key rotate"),
+            ),
             Count { wraps, opened, .. } if wraps == opened => (Mark::Good, "opens all of them".to_owned()),
             Count { opened: 0, .. } if recipient.starts_with("age ") => {
                 (Mark::Warning, "not proved: give --identity FILE".to_owned())
@@ -113,6 +128,19 @@ impl Tally {
             Count { .. } if !is_configured => (Mark::Warning, "not configured here".to_owned()),
             Count { wraps, opened, .. } => (Mark::Bad, format!("{} do not open", wraps - opened)),
         }
+    }
+
+    /// The configured ones in their order, then the others.
+    fn in_order(&self) -> impl Iterator<Item = (&String, &Count)> {
+        let configured = self
+            .configured
+            .iter()
+            .filter_map(|name| self.counts.get_key_value(name));
+        let others = self
+            .counts
+            .iter()
+            .filter(|(name, _)| !self.configured.contains(name));
+        configured.chain(others)
     }
 
     fn lacking(&self) -> bool {
@@ -128,14 +156,22 @@ impl Report for Tally {
             Column::useful("OPENED").right(),
             Column::needed("STATE"),
         ]);
-        for (recipient, count) in &self.counts {
+        for (recipient, count) in self.in_order() {
             let (mark, words) = self.verdict(recipient, *count);
             let (wraps, opened) = (count.wraps.to_string(), count.opened.to_string());
-            table.row([recipient.clone(), wraps, opened, format!("{} {words}", look.sign(mark))]);
+            table.row([
+                recipient.clone(),
+                wraps,
+                opened,
+                format!("{} {words}", look.sign(mark)),
+            ]);
         }
         let mut text = table.render(look);
         for name in &self.closed {
-            text.push_str(&format!("{} no configured key opens {name}\n", look.mark(Mark::Bad)));
+            text.push_str(&format!(
+                "{} no configured key opens {name}\n",
+                look.mark(Mark::Bad)
+            ));
         }
         let opened = self.envelopes - self.closed.len();
         text + &format!("{opened} of {} envelopes can be opened\n", self.envelopes)
@@ -149,7 +185,7 @@ impl Report for Tally {
                 "wraps": count.wraps, "opened": count.opened, "lacking": count.lacking,
             })
         };
-        let recipients: Vec<Value> = self.counts.iter().map(one).collect();
+        let recipients: Vec<Value> = self.in_order().map(one).collect();
         json!({ "envelopes": self.envelopes, "closed": self.closed, "recipients": recipients })
     }
 

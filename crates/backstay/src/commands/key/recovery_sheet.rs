@@ -22,7 +22,11 @@ pub async fn recovery_sheet(
 ) -> Result<Box<dyn Report>, Failure> {
     if arguments.with_key && session.stdout == Stream::Terminal {
         let help = "send it to a printer or a file: backstay key recovery-sheet --with-key | lpr";
-        return Err(Failure::new(Code::Usage, "a key is not shown on a terminal", help));
+        return Err(Failure::new(
+            Code::Usage,
+            "a key is not shown on a terminal",
+            help,
+        ));
     }
     let config = session.config()?;
     let repository = access::repository(session).await?;
@@ -60,7 +64,11 @@ impl Entry {
 
     fn lines(&self) -> String {
         let kind = self.key.source.kind();
-        let mut text = format!("  {kind}\n    id        {}\n    kept in   {}\n", self.id(), self.place());
+        let mut text = format!(
+            "  {kind}\n    id        {}\n    kept in   {}\n",
+            self.id(),
+            self.place()
+        );
         match &self.printed {
             Some(key) => text.push_str(&format!("    the key   {}\n", **key)),
             None => text.push_str("    copy in   ______________________________________________\n"),
@@ -93,7 +101,9 @@ impl Sheet {
     fn commands(&self) -> String {
         let mut text = HOW.to_owned();
         for service in &self.services {
-            text.push_str(&format!("  3. backstay restore {service} --to latest --into DIR --start\n"));
+            text.push_str(&format!(
+                "  3. backstay restore {service} --to latest --into DIR --start\n"
+            ));
         }
         text.push_str(WITHOUT);
         for service in &self.services {

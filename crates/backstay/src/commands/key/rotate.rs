@@ -65,9 +65,15 @@ impl Report for Plan {
     fn human(&self, _: &Look) -> String {
         if self.lacking.is_empty() {
             let envelopes = self.envelopes;
-            return format!("every configured recipient has a wrap in each of {envelopes} envelopes: nothing to do\n");
+            return format!(
+                "every configured recipient has a wrap in each of {envelopes} envelopes: nothing to do\n"
+            );
         }
-        let mut text = format!("Plan: add wraps to {} of {} envelopes\n", self.lacking.len(), self.envelopes);
+        let mut text = format!(
+            "Plan: add wraps to {} of {} envelopes\n",
+            self.lacking.len(),
+            self.envelopes
+        );
         for (recipient, count) in self.by_recipient() {
             text.push_str(&format!("  {count:>6}  for {recipient}\n"));
         }

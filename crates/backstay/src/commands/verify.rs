@@ -1,0 +1,108 @@
+//! `verify`: looks at what is stored, as deep as is wanted.
+
+use super::seen::chosen;
+use crate::access;
+use crate::cli::{DepthWanted, Verify};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::Report;
+use crate::render::human::clean;
+use crate::render::look::{Look, Mark};
+use crate::session::Session;
+use crate::units::count;
+use backstay_engine::jobs::verify::{Depth, Recording, Verified, VerifiedService, VerifyJob};
+use backstay_postgres::wal::PostgresLog;
+use backstay_terms::{ByteCount, EngineKind};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Verifies one service, or all of which anything is stored.
+pub async fn verify(session: &mut Session, arguments: &Verify) -> Result<Box<dyn Report>, Failure> {
+    let config = session.config()?;
+    let services = match &arguments.service {
+        Some(name) => chosen(&config, Some(name))?,
+        None => Vec::new(),
+    };
+    let job = VerifyJob {
+        repository: access::repository(session).await?,
+        services: services
+            .iter()
+            .map(|service| (EngineKind::Postgres, service.name.clone()))
+            .collect(),
+        depth: match arguments.depth {
+            DepthWanted::List => Depth::Listed,
+            DepthWanted::Structure => Depth::Structure,
+            DepthWanted::Everything => Depth::Everything,
+        },
+        formats: vec![(EngineKind::Postgres, Arc::new(PostgresLog))],
+        recording: if arguments.no_record {
+            Recording::Skipped
+        } else {
+            Recording::Written
+        },
+    };
+    Ok(Box::new(Outcome(job.run().await?)))
+}
+
+struct Outcome(Verified);
+
+fn counts(service: &VerifiedService, depth: Depth) -> String {
+    let VerifiedService { source, counts, .. } = service;
+    let objects = count(counts.objects as usize, "object");
+    let mut text = format!(
+        "{source}: {}, {} of log, {objects}, {}",
+        count(counts.backups as usize, "backup"),
+        count(counts.ranges as usize, "range"),
+        ByteCount(counts.bytes)
+    );
+    if depth == Depth::Everything {
+        let files = count(counts.files as usize, "file");
+        let (bytes, log) = (ByteCount(counts.file_bytes), ByteCount(counts.log_bytes));
+        text.push_str(&format!("; {files} read and compared ({bytes}), {log} of log"));
+    }
+    text
+}
+
+impl Report for Outcome {
+    fn human(&self, look: &Look) -> String {
+        let Outcome(verified) = self;
+        let mut text = String::new();
+        for finding in &verified.findings {
+            let invariant = serde_json::to_value(finding.invariant).unwrap_or_default();
+            let invariant = invariant.as_str().unwrap_or_default().to_owned();
+            let (mark, object) = (look.mark(Mark::Bad), clean(&finding.object));
+            text.push_str(&format!(
+                "{mark} {invariant}  {object}: {}\n",
+                clean(&finding.what)
+            ));
+        }
+        for late in &verified.unsettled {
+            let (mark, since) = (look.mark(Mark::Warning), look.time(late.since));
+            let next = "next: backstay wal settle";
+            text.push_str(&format!(
+                "{mark} log of {} is unsettled since {since}\n  {next}\n",
+                late.branch
+            ));
+        }
+        for service in &verified.services {
+            text.push_str(&format!("{}\n", counts(service, verified.depth)));
+        }
+        let wrong = match verified.findings.len() {
+            0 => "nothing is wrong".to_owned(),
+            number => format!("{} wrong", count(number, "thing")),
+        };
+        text + &format!("{wrong}\n")
+    }
+
+    fn json(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn exit(&self) -> Exit {
+        if self.0.findings.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Integrity
+        }
+    }
+}

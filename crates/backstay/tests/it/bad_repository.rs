@@ -1,0 +1,162 @@
+//! Every way in which a repository can be none, not ours or not whole: message, exit, and nothing changed.
+
+use crate::golden::assert_golden;
+use crate::mask::mask;
+use crate::program::Place;
+use crate::tree::{changes, tree};
+use backstay_testkit::pg::Owner;
+use std::fs;
+use std::path::Path;
+
+/// Nobody listens there; no command here should get that far.
+const SERVICES: &str = "services:\n  main: { postgresql: \"host=/nowhere user=postgres\" }\n";
+
+fn configured(extra: &str) -> Place {
+    let keys = "keys: [ { file: ./backstay.key } ]";
+    let place = Place::with_config(format!(
+        "version: 1\nrepo: file://./backups\n{keys}\n{extra}{SERVICES}"
+    ));
+    place.write("backstay.key", "07".repeat(32));
+    place
+}
+
+fn initialised() -> Place {
+    let place = configured("");
+    assert_eq!(place.run("init").exit, 10, "the server cannot be reached");
+    place
+}
+
+/// Runs it and fails if anything below the place changed.
+#[track_caller]
+fn refused(place: &Place, line: &str) -> String {
+    let before = tree(&place.directory);
+    let run = place.run(line);
+    assert_eq!(
+        changes(&before, &tree(&place.directory)),
+        Vec::<String>::new(),
+        "{line}"
+    );
+    assert_ne!(run.exit, 0, "{line}");
+    mask(&run.whole(line))
+}
+
+#[test]
+fn a_repository_that_is_absent() {
+    let place = configured("");
+    let text = refused(&place, "list") + &refused(&place, "backup main") + &refused(&place, "check");
+    assert_golden("bad-repository/absent.txt", &text);
+}
+
+#[test]
+fn a_place_that_init_left_half_made_is_refused_and_then_finished() {
+    let place = configured("");
+    fs::create_dir(place.directory.join("backups")).unwrap();
+    let text = refused(&place, "list");
+    assert_golden("bad-repository/half-made.txt", &text);
+    let again = place.run("init");
+    assert!(again.out.contains("(new), id"), "{}{}", again.out, again.err);
+    assert_eq!(place.run("list").exit, 0);
+}
+
+#[test]
+fn a_place_that_holds_something_else() {
+    let place = configured("");
+    fs::create_dir(place.directory.join("backups")).unwrap();
+    place.write("backups/holiday.jpg", "not ours");
+    assert_golden("bad-repository/not-empty.txt", &refused(&place, "init"));
+}
+
+#[test]
+fn a_repository_json_that_was_cut_off() {
+    let place = initialised();
+    place.write("backups/repository.json", "{\"format\":1,\"repos");
+    assert_golden("bad-repository/cut-off.txt", &refused(&place, "list"));
+}
+
+#[test]
+fn a_repository_of_a_newer_format() {
+    let place = initialised();
+    place.write("backups/repository.json", "{\"format\":2,\"clusters\":[]}");
+    assert_golden("bad-repository/newer.txt", &refused(&place, "backup main"));
+}
+
+#[test]
+fn a_repository_of_another_id_than_configured() {
+    let place = configured("repository_id: 00112233445566778899aabbccddeeff\n");
+    let plain = fs::read_to_string(place.directory.join("backstay.yaml")).unwrap();
+    place.write(
+        "backstay.yaml",
+        plain.replace("repository_id: 00112233445566778899aabbccddeeff\n", ""),
+    );
+    assert_eq!(place.run("init").exit, 10, "the server cannot be reached");
+    place.write("backstay.yaml", plain);
+    assert_golden("bad-repository/another.txt", &refused(&place, "list"));
+}
+
+#[test]
+fn init_makes_no_new_key_for_a_repository_that_has_one() {
+    let place = initialised();
+    fs::remove_file(place.directory.join("backstay.key")).unwrap();
+    let text = refused(&place, "init") + &refused(&place, "list");
+    assert_golden("bad-repository/key-lost.txt", &text);
+}
+
+#[test]
+fn a_wrong_key_is_named_by_check_before_anything_depends_on_it() {
+    let place = initialised();
+    // A backup that fails leaves its record, sealed with the month's key.
+    assert_eq!(place.run("backup main").exit, 8);
+    place.write("backstay.key", "08".repeat(32));
+    assert_golden("bad-repository/wrong-key.txt", &refused(&place, "check"));
+}
+
+/// Root may write everywhere, so the program runs as the user of the test servers.
+#[test]
+fn a_repository_that_may_only_be_read() {
+    let place = initialised();
+    let owner = Owner::find();
+    for file in ["backstay.key", "backstay.yaml"] {
+        owner.take(&place.directory.join(file)).unwrap();
+    }
+    place.mode("backups", 0o555);
+    place.mode("backups/repository.json", 0o444);
+    let before = tree(&place.directory);
+    let mut text = String::new();
+    for line in ["backup main", "check"] {
+        let mut command = owner.command(Path::new(env!("CARGO_BIN_EXE_backstay")));
+        let arguments: Vec<&str> = line.split(' ').collect();
+        command.args(arguments).current_dir(&place.directory).env_clear();
+        command
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .env("HOME", &place.directory);
+        text += &mask(&place.finish(command).whole(line));
+    }
+    assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
+    place.mode("backups", 0o755);
+    assert_golden("bad-repository/read-only.txt", &text);
+}
+
+#[test]
+fn init_goes_on_wherever_it_stopped() {
+    for keep in [&[][..], &["backstay.yaml"], &["backstay.yaml", "backstay.key"]] {
+        let place = Place::new();
+        place.run("init --postgresql host=/nowhere");
+        for entry in fs::read_dir(&place.directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                fs::remove_dir_all(&path).unwrap();
+            } else if !keep.iter().any(|name| path.ends_with(name)) {
+                fs::remove_file(&path).unwrap();
+            }
+        }
+        let again = place.run("init --postgresql host=/nowhere");
+        assert!(
+            again.out.contains("repository  file:///DIR/backups (new)"),
+            "{keep:?} {}{}",
+            again.out,
+            again.err
+        );
+        assert_eq!(place.run("list").exit, 0, "{keep:?}");
+    }
+}

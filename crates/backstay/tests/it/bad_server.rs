@@ -1,0 +1,220 @@
+//! Every way in which a server can refuse us, and every target that cannot be reached: message, exit, and nothing changed.
+
+use crate::golden::assert_golden;
+use crate::mask::mask;
+use crate::program::Place;
+use crate::tree::{changes, tree};
+use backstay_testkit::pg::{Listen, PgOptions, PgServer, free_port};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStderr, Stdio};
+
+/// An initialised place whose service is this server.
+fn place_for(connection: &str) -> Place {
+    let place = Place::new();
+    let command = place.command(&["init", "main", "--postgresql", connection]);
+    place.finish(command);
+    place
+}
+
+/// What a failed run may leave: its records, and an envelope with whose keys nothing was sealed.
+fn is_harmless(name: &str) -> bool {
+    name.starts_with("backups/facts")
+        || name == "backups/postgres-backups"
+        || name.starts_with("backups/postgres-backups/keys")
+}
+
+/// Runs it; no backup and no log may be new.
+#[track_caller]
+fn refused(place: &Place, server: Option<&PgServer>, line: &str) -> String {
+    let before = tree(&place.directory);
+    let run = place.run(line);
+    let changed = changes(&before, &tree(&place.directory));
+    let besides: Vec<&String> = changed.iter().filter(|name| !is_harmless(name)).collect();
+    assert!(besides.is_empty(), "{line}: {besides:?}");
+    assert_ne!(run.exit, 0, "{line}: {}", run.out);
+    let mut text = run.whole(line);
+    if let Some(server) = server {
+        text = text.replace(&server.socket_dir().display().to_string(), "/SOCKETS");
+        text = text.replace(&format!(":{}", server.port()), ":PORT");
+    }
+    mask(&text)
+}
+
+#[test]
+fn a_server_that_is_not_there() {
+    let socket = place_for("host=/nowhere user=postgres");
+    let text = refused(&socket, None, "backup main") + &refused(&socket, None, "slot show main");
+    assert_golden("bad-server/unreachable.txt", &text);
+    let port = free_port();
+    let closed = place_for(&format!("host=127.0.0.1 port={port} user=postgres"));
+    let text = refused(&closed, None, "backup main").replace(&port.to_string(), "PORT");
+    assert_golden("bad-server/closed-port.txt", &text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_and_passwords() {
+    let options = PgOptions {
+        listen: Listen::Loopback,
+        hba: ["all", "replication"]
+            .map(|what| format!("host {what} all 127.0.0.1/32 scram-sha-256"))
+            .to_vec(),
+        ..PgOptions::default()
+    };
+    let server = PgServer::start_with(options).await;
+    server.sql("CREATE ROLE plain LOGIN PASSWORD 'right'").await;
+    let place = place_for(&(server.tcp_conninfo_text("plain") + " password=right"));
+    assert_golden(
+        "bad-server/no-replication-right.txt",
+        &refused(&place, Some(&server), "backup main"),
+    );
+    let place = place_for(&(server.tcp_conninfo_text("plain") + " password=wrong"));
+    assert_golden(
+        "bad-server/wrong-password.txt",
+        &refused(&place, Some(&server), "backup main"),
+    );
+    let place = place_for(&server.tcp_conninfo_text("plain"));
+    assert_golden(
+        "bad-server/no-password.txt",
+        &refused(&place, Some(&server), "backup main"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_writes_too_little_log() {
+    let conf = vec!["wal_level = minimal".to_owned(), "max_wal_senders = 0".to_owned()];
+    let server = PgServer::start_with(PgOptions {
+        conf,
+        ..PgOptions::default()
+    })
+    .await;
+    let place = place_for(&server.conninfo_text());
+    let text = refused(&place, Some(&server), "backup main") + &refused(&place, Some(&server), "check");
+    assert_golden("bad-server/minimal.txt", &text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_walsenders_are_all_in_use() {
+    let conf = vec!["max_wal_senders = 1".to_owned()];
+    let server = PgServer::start_with(PgOptions {
+        conf,
+        ..PgOptions::default()
+    })
+    .await;
+    let place = place_for(&server.conninfo_text());
+    assert_golden(
+        "bad-server/no-walsender.txt",
+        &refused(&place, Some(&server), "backup main"),
+    );
+    assert_eq!(
+        server
+            .value("SELECT count(*)::text FROM pg_replication_slots")
+            .await,
+        "0"
+    );
+}
+
+/// Two streams overlap for a moment whenever one is replaced, so the second waits; it says so and can be stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_slot_is_in_use_says_so_and_waits() {
+    let server = PgServer::start().await;
+    let place = place_for(&server.conninfo_text());
+    let other = place_for(&server.conninfo_text());
+    let mut first = streaming(&place);
+    assert!(first.says("stream attached").contains("INFO"));
+    let mut second = streaming(&other);
+    let said = second.says("will be tried again");
+    assert!(
+        said.contains("WARN") && said.contains("is active for PID"),
+        "{said}"
+    );
+    assert_eq!(second.stop(), Some(0));
+    assert_eq!(first.stop(), Some(0));
+    assert!(!other.directory.join("backups/wal-archive/live").exists());
+}
+
+/// A stream that is killed with the test.
+struct Streaming {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+fn streaming(place: &Place) -> Streaming {
+    let mut command = place.command(&["stream", "main"]);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    Streaming { child, log }
+}
+
+impl Streaming {
+    /// The first line of its log that holds `words`.
+    fn says(&mut self, words: &str) -> String {
+        let line = self
+            .log
+            .find(|line| line.as_ref().is_ok_and(|line| line.contains(words)));
+        line.unwrap_or_else(|| panic!("it ended and never said {words:?}"))
+            .unwrap()
+    }
+
+    fn stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_cannot_be_reached_touch_nothing() {
+    let server = PgServer::start().await;
+    let place = place_for(&server.conninfo_text());
+    let backup = place.run("backup main --progress none");
+    assert_eq!(backup.exit, 0, "{}", backup.err);
+    let mut text = String::new();
+    for target in [
+        "2001-01-01T00:00:00Z",
+        "2099-01-01T00:00:00Z",
+        "lsn:0/1",
+        "name:nobody_made_it",
+        "xid:4000000",
+        "soon",
+        "2026-13-01T00:00:00Z",
+    ] {
+        text += &refused(
+            &place,
+            Some(&server),
+            &format!("restore main --to {target} --into copy"),
+        );
+    }
+    let before = tree(&place.directory);
+    let mut berlin = place.command(&["restore", "main", "--to", "2026-10-25 02:30", "--into", "copy"]);
+    berlin.env("TZ", "Europe/Berlin");
+    text += &place
+        .finish(berlin)
+        .whole("restore main --to '2026-10-25 02:30' --into copy   (in Berlin)");
+    assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
+    assert_golden("bad-server/targets.txt", &text);
+    a_wrong_key_opens_no_backup(&place);
+}
+
+fn a_wrong_key_opens_no_backup(place: &Place) {
+    place.write("backstay.key", "08".repeat(32));
+    let mut text = String::new();
+    for line in ["list", "restore main --to latest --into copy"] {
+        text += &refused(place, None, line);
+    }
+    assert_golden("bad-server/wrong-key.txt", &text);
+}

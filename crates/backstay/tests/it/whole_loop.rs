@@ -1,0 +1,211 @@
+//! Every command on one repository of a real server, as a person sees it; outputs are held whole, masked.
+
+use crate::golden::assert_golden;
+use crate::mask::{mask, shape};
+use crate::program::{Place, Run};
+use backstay_testkit::pg::PgServer;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// A configured place and its server.
+struct World {
+    place: Place,
+    server: PgServer,
+}
+
+impl World {
+    async fn start() -> World {
+        let server = PgServer::start().await;
+        let place = Place::new();
+        World { place, server }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        self.place.finish(self.place.command(arguments))
+    }
+
+    /// Runs a command and compares all that it says.
+    fn golden(&self, name: &str, line: &str) -> Run {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        self.golden_of(name, line, &arguments)
+    }
+
+    fn golden_of(&self, name: &str, line: &str, arguments: &[&str]) -> Run {
+        let run = self.run(arguments);
+        let sockets = self.server.socket_dir().display().to_string();
+        let text = run.whole(line).replace(&sockets, "/SOCKETS");
+        assert_golden(&format!("loop/{name}.txt"), &mask(&text));
+        run
+    }
+
+    fn shape(&self, name: &str, line: &str) {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let run = self.run(&arguments);
+        assert_eq!(run.err, "", "{line}");
+        assert_golden(&format!("loop/{name}.json"), &shape(&run.out));
+    }
+
+    fn stream(&self) -> Child {
+        let mut command = self.place.command(&["stream", "main"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Waits until the server says so.
+    async fn until(&self, sql: &str, wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.server.value(sql).await != wanted {
+            assert!(Instant::now() < deadline, "{sql} never gave {wanted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+const CONFIRMED: &str =
+    "SELECT coalesce(bool_or(flush_lsn >= pg_current_wal_lsn()), false)::text FROM pg_stat_replication";
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let status = std::process::Command::new("kill")
+        .args([name, &pid])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_answers_as_it_is_written() {
+    let world = World::start().await;
+    let conninfo = world.server.conninfo_text();
+    let line = "init main --postgresql CONNECTION";
+    world.golden_of("init", line, &["init", "main", "--postgresql", &conninfo]);
+    world.golden_of("init-again", line, &["init", "main", "--postgresql", &conninfo]);
+    world.golden("status-before", "status --exit-code");
+    world.golden("list-before", "list");
+    let stream = world.stream();
+    world
+        .until("SELECT count(*)::text FROM pg_stat_replication", "1")
+        .await;
+    world.golden("backup", "backup main --keep 1y --progress none");
+    world.server.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+    world.until(CONFIRMED, "true").await;
+    for (name, line) in [
+        ("check", "check"),
+        ("status", "status --exit-code"),
+        ("list", "list"),
+        ("window", "window"),
+        ("show", "show latest main"),
+        ("plan", "restore main --to latest --plan"),
+        ("slot-show", "slot show main"),
+        ("slot-drop-unconfirmed", "slot drop main"),
+        ("slot-drop-in-use", "slot drop main --confirm main"),
+        ("gaps", "wal gaps"),
+        ("key-check", "key check"),
+        ("rotate-nothing", "key rotate"),
+        ("sheet", "key recovery-sheet"),
+    ] {
+        world.golden(name, line);
+    }
+    for (name, line) in [
+        ("check", "check --json"),
+        ("status", "status --json"),
+        ("list", "list --json"),
+        ("window", "window --json"),
+        ("show", "show latest --json"),
+        ("plan", "restore main --plan --json"),
+        ("slot-show", "slot show main --json"),
+        ("gaps", "wal gaps --json"),
+        ("key-check", "key check --json"),
+    ] {
+        world.shape(name, line);
+    }
+    a_signal_ends_the_stream_well(&world, stream);
+    world.golden("settle", "wal settle");
+    world.golden("expire", "expire main");
+    for depth in ["list", "structure", "everything"] {
+        let run = world.run(&["verify", "main", "--depth", depth]);
+        assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+        assert!(run.out.ends_with("nothing is wrong\n"), "{}", run.out);
+    }
+    the_log_is_fetched_or_its_absence_proved(&world).await;
+    world.golden("slot-drop", "slot drop main --confirm main");
+    world.golden("slot-drop-again", "slot drop main --confirm main");
+    a_second_key_opens_everything_after_a_rotation(&world);
+    a_head_can_be_decrypted_by_name(&world);
+    a_restore_off_a_terminal_asks_nothing(&world);
+}
+
+async fn the_log_is_fetched_or_its_absence_proved(world: &World) {
+    let stored = world
+        .server
+        .value("SELECT pg_walfile_name('0/1000000'::pg_lsn + 16777216)")
+        .await;
+    let fetched = |file: &str| world.run(&["wal", "fetch", "main", file, "RECOVERYXLOG"]).exit;
+    assert_eq!(fetched("0000000100000000000000FF"), 1, "beyond the end");
+    assert_eq!(fetched("nonsense"), 204);
+    assert!([0, 204].contains(&fetched(&stored)));
+}
+
+fn a_signal_ends_the_stream_well(world: &World, stream: Child) {
+    signal(&stream, "-TERM");
+    let output = stream.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("stream attached"), "{said}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(out, "stopped   main: everything received is stored\n");
+    assert_eq!(world.run(&["wal", "gaps"]).exit, 0);
+}
+
+fn a_second_key_opens_everything_after_a_rotation(world: &World) {
+    world.run(&["key", "new", "second.key"]);
+    let file = world.place.directory.join("backstay.yaml");
+    let config = std::fs::read_to_string(file).unwrap();
+    let both = config.replace("./backstay.key }", "./backstay.key }, { file: ./second.key }");
+    world.place.write("backstay.yaml", both);
+    world.golden("key-check-lacking", "key check");
+    world.golden("rotate-plan", "key rotate");
+    world.golden("rotate", "key rotate --confirm");
+    let second = config.replace("./backstay.key", "./second.key");
+    world.place.write("backstay.yaml", second);
+    world.golden("key-check-second", "key check");
+    world.place.write("backstay.yaml", config);
+}
+
+fn a_head_can_be_decrypted_by_name(world: &World) {
+    let heads = world
+        .place
+        .directory
+        .join("backups/postgres-backups/manifests/1y/main");
+    let mut at = heads;
+    while at.is_dir() {
+        at = std::fs::read_dir(&at).unwrap().next().unwrap().unwrap().path();
+    }
+    let name = at
+        .strip_prefix(world.place.directory.join("backups"))
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let run = world.run(&["decrypt", &name]);
+    assert_eq!((run.exit, run.err.as_str()), (0, ""));
+    let head: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(head["source"], "main");
+    let into = world.run(&["decrypt", &name, "--into", "head.json"]);
+    assert_eq!(into.exit, 0, "{}", into.err);
+    assert_eq!(
+        std::fs::read_to_string(world.place.directory.join("head.json")).unwrap(),
+        run.out
+    );
+    assert_eq!(world.run(&["decrypt", &name, "--into", "head.json"]).exit, 1);
+    world.golden("decrypt-none", "decrypt repository.json");
+}
+
+fn a_restore_off_a_terminal_asks_nothing(world: &World) {
+    let run = world.golden("restore", "restore main --to latest --into copy --progress none");
+    assert!(
+        world.place.directory.join("copy/PG_VERSION").exists(),
+        "{}",
+        run.err
+    );
+}
