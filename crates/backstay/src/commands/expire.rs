@@ -5,6 +5,7 @@
 
 use crate::access;
 use crate::cli::Expire;
+use crate::codes::Code;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
@@ -30,8 +31,14 @@ pub async fn expire(session: &mut Session, arguments: &Expire) -> Result<Box<dyn
         observer: Arc::new(Watch::new(session.progress())),
     };
     let planned = Planned(job.plan().await?);
-    if arguments.confirm.as_deref() != Some(service.name.as_str()) {
-        return Ok(Box::new(planned));
+    match arguments.confirm.as_deref() {
+        None => return Ok(Box::new(planned)),
+        Some(name) if name == service.name.as_str() => {}
+        Some(other) => {
+            let message = format!("{other} was confirmed, and the plan is for {}", service.name);
+            let help = format!("backstay expire {0} --confirm {0}", service.name);
+            return Err(Failure::new(Code::NotConfirmed, message, help));
+        }
     }
     session.printer.note(planned.text().trim_end());
     Ok(Box::new(Done(job.run(&planned.0).await?)))

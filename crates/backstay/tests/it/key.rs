@@ -111,3 +111,30 @@ fn a_key_that_was_changed_is_refused_by_its_checksum() {
     assert_eq!(run.exit, 11);
     assert_golden("key/changed.txt", &run.whole("key show"));
 }
+
+#[test]
+fn an_age_recipient_is_proved_by_its_identity_alone() {
+    // The pair of docs/internals/vectors.
+    let recipient = "age1wa6uyzfzk6wptfr8t3yhhjkp276envcpswkdkg42lvzhhsq4vqqql6sf9x";
+    let identity = "AGE-SECRET-KEY-1JSJY2X00K7FNXPN5SJWWCCQPUEXL6EHQ3Y9F2909SG5PFCU6JARS0XX2Q8";
+    let other = "AGE-SECRET-KEY-1NLFEF4WPDAMM3MY4952QM83VGRTN60FK9E42YZT8JC34KQSW8CXQTHTLKA";
+    let keys = format!("keys: [ {{ file: ./backstay.key }}, {{ age: {recipient} }} ]");
+    let services = "services:\n  main: { postgresql: \"host=/nowhere\" }\n";
+    let place = Place::with_config(format!("version: 1\nrepo: file://./b\n{keys}\n{services}"));
+    place.write("backstay.key", "07".repeat(32));
+    place.write("identity", identity);
+    place.write("other", other);
+    place.run("init");
+    // A backup that fails leaves an envelope: the month's.
+    assert_eq!(place.run("backup main").exit, 8);
+    let mut text = String::new();
+    for line in [
+        "key check",
+        "key check --identity other",
+        "key check --identity identity",
+        "key check --identity backstay.yaml",
+    ] {
+        text += &place.run(line).whole(line);
+    }
+    assert_golden("key/check-age.txt", &text);
+}

@@ -24,7 +24,7 @@ pub async fn check(session: &mut Session, arguments: &KeyCheck) -> Result<Box<dy
     let identities = arguments.identity.iter().map(|file| Identity::read(file));
     let identities: Vec<Identity> = identities.collect::<Result<_, _>>()?;
     let repository = access::repository(session).await?;
-    let mut tally = Tally::of(repository.recipient_names());
+    let mut tally = Tally::of(repository.recipient_names(), &identities);
     for place in repository.envelopes().await? {
         tally.count(&repository.look_at_envelope(&place).await?, &identities);
     }
@@ -32,7 +32,10 @@ pub async fn check(session: &mut Session, arguments: &KeyCheck) -> Result<Box<dy
 }
 
 /// An age identity, whose secret is wiped afterwards.
-struct Identity(Zeroizing<String>);
+struct Identity {
+    text: Zeroizing<String>,
+    file: String,
+}
 
 impl Identity {
     fn read(file: &Path) -> Result<Identity, Failure> {
@@ -56,11 +59,12 @@ impl Identity {
                 help,
             )
         })?;
-        Ok(Identity(text))
+        let file = shown.to_string();
+        Ok(Identity { text, file })
     }
 
     fn opens(&self, envelope: &str, wrap: &Wrap) -> bool {
-        wrap.open_age(envelope, &self.0).is_ok()
+        wrap.open_age(envelope, &self.text).is_ok()
     }
 }
 
@@ -78,16 +82,19 @@ struct Tally {
     counts: BTreeMap<String, Count>,
     envelopes: usize,
     closed: Vec<String>,
+    /// Files of identities that opened nothing yet.
+    unproved: Vec<String>,
 }
 
 impl Tally {
-    fn of(configured: Vec<String>) -> Tally {
+    fn of(configured: Vec<String>, identities: &[Identity]) -> Tally {
         let none = |name: &String| (name.clone(), Count::default());
         Tally {
             counts: configured.iter().map(none).collect(),
             configured,
             envelopes: 0,
             closed: Vec::new(),
+            unproved: identities.iter().map(|identity| identity.file.clone()).collect(),
         }
     }
 
@@ -95,12 +102,13 @@ impl Tally {
         self.envelopes += 1;
         let mut opened_by_identity = false;
         for seen in &envelope.wraps {
-            let named = |wrap: &Wrap| {
-                identities
-                    .iter()
-                    .any(|identity| identity.opens(&envelope.name, wrap))
-            };
-            let by_identity = seen.wrap.as_ref().is_some_and(named);
+            let wrap = seen.wrap.as_ref();
+            let opening = identities
+                .iter()
+                .filter(|identity| wrap.is_some_and(|wrap| identity.opens(&envelope.name, wrap)));
+            let opening: Vec<&str> = opening.map(|identity| identity.file.as_str()).collect();
+            self.unproved.retain(|file| !opening.contains(&file.as_str()));
+            let by_identity = !opening.is_empty();
             opened_by_identity |= by_identity;
             let count = self.counts.entry(seen.recipient.clone()).or_default();
             count.wraps += 1;
@@ -173,6 +181,12 @@ impl Report for Tally {
                 look.mark(Mark::Bad)
             ));
         }
+        for file in &self.unproved {
+            text.push_str(&format!(
+                "{} the identity in {file} opens nothing here\n",
+                look.mark(Mark::Bad)
+            ));
+        }
         let opened = self.envelopes - self.closed.len();
         text + &format!("{opened} of {} envelopes can be opened\n", self.envelopes)
     }
@@ -186,11 +200,11 @@ impl Report for Tally {
             })
         };
         let recipients: Vec<Value> = self.in_order().map(one).collect();
-        json!({ "envelopes": self.envelopes, "closed": self.closed, "recipients": recipients })
+        json!({ "envelopes": self.envelopes, "closed": self.closed, "unproved_identities": self.unproved, "recipients": recipients })
     }
 
     fn exit(&self) -> Exit {
-        match (self.closed.is_empty(), self.lacking()) {
+        match (self.closed.is_empty() && self.unproved.is_empty(), self.lacking()) {
             (false, _) => Exit::Key,
             (true, true) => Exit::Objective,
             (true, false) => Exit::Done,
