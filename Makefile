@@ -1,5 +1,5 @@
 # What a person types. The work is in scripts/, which also run alone and from any directory.
-.PHONY: help demo test setup
+.PHONY: help demo test bench setup
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -12,6 +12,10 @@ demo: ## back up, break and recover a throw-away PostgreSQL on this machine (ARG
 test: ## install what is missing, then run every check and test
 	@scripts/setup test
 	@scripts/test
+
+bench: ## measure backup and restore beside pgBackRest and pg_basebackup (some minutes)
+	@scripts/setup bench
+	@scripts/bench
 
 setup: ## only install what the tests need
 	@scripts/setup test
