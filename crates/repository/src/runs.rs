@@ -5,10 +5,11 @@
 //! Not here: what a run does.
 
 use crate::base::required;
+use crate::envelopes::{Opens, WrapSeen};
 use crate::layout::{self, EnvelopePlace, Place, RunMoment};
 use crate::{Repository, RepositoryError};
 use backstay_codec::{KeyClass, Kind, SecretKey};
-use backstay_store::list_all;
+use backstay_store::{Prefix, list_all};
 use backstay_terms::RunId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,7 @@ impl Repository {
         if let Some(key) = self.month_key(&envelope.name) {
             return Ok(key);
         }
+        self.refuse_strange_keys().await?;
         let wraps = list_all(self.store(), &envelope.prefix()?, None).await?;
         let keys = match wraps.is_empty() {
             true => self.create_envelope(&envelope, &[KeyClass::Facts]).await?,
@@ -184,5 +186,31 @@ impl Repository {
         let key = required(&keys.facts, "facts")?;
         self.remember_month(envelope.name, key.clone());
         Ok(key)
+    }
+
+    /// Whoever writes with a key that opens nothing of this repository writes what its owner cannot read: the key is another
+    /// one, or was mistyped. Wraps for age alone prove nothing: they cannot be opened here.
+    async fn refuse_strange_keys(&self) -> Result<(), RepositoryError> {
+        let prefix = Prefix::new("facts/keys/")?;
+        let objects = list_all(self.store(), &prefix, None).await?;
+        let mut months: Vec<EnvelopePlace> = objects
+            .iter()
+            .filter_map(|object| layout::envelope_of_wrap(&object.key))
+            .collect();
+        months.dedup();
+        let mut refusal = None;
+        for month in months.iter().rev() {
+            let seen = self.look_at_envelope(month).await?;
+            if seen.opens() == Opens::Yes {
+                return Ok(());
+            }
+            let provable = |wrap: &WrapSeen| {
+                wrap.recipient.starts_with("raw ") || wrap.recipient.starts_with("passphrase ")
+            };
+            if seen.wraps.iter().any(provable) {
+                refusal = refusal.or(seen.refusal());
+            }
+        }
+        refusal.map_or(Ok(()), Err)
     }
 }

@@ -406,3 +406,22 @@ async fn a_repository_whose_maker_died_before_its_keyring_is_completed_by_the_ne
     let error = world.open_with(&words).await.unwrap_err();
     assert!(matches!(&error, RepositoryError::Malformed { object, .. } if object.starts_with("keyring/")));
 }
+
+#[tokio::test]
+async fn a_key_that_opens_nothing_of_a_repository_writes_nothing_into_it() {
+    let world = World::new();
+    let ours = world.init_with(&[raw_key(1)]).await.unwrap();
+    ours.run_started("backup", "orders").await.unwrap();
+    let before = world.memory.snapshot();
+    let strange = world.open_with(&[raw_key(2)]).await.unwrap();
+    let refused = strange.run_started("backup", "orders").await.unwrap_err();
+    assert!(matches!(refused, RepositoryError::NoKey { .. }), "{refused}");
+    assert!(refused.to_string().contains("raw "), "{refused}");
+    assert_eq!(
+        world.memory.snapshot().objects().count(),
+        before.objects().count()
+    );
+    // With both keys, as while rotating, it goes on.
+    let both = world.open_with(&[raw_key(2), raw_key(1)]).await.unwrap();
+    both.run_started("backup", "orders").await.unwrap();
+}
