@@ -71,6 +71,9 @@ pub(crate) enum Origin {
     Frontier,
     /// As early as the source still can: what lies between is lost.
     AfterGap,
+    /// Where the source's log ends now: even what its slot names is gone. A slot follows what its client reports, and the
+    /// attempt that found the gap may have moved it back (walsender.c, PhysicalConfirmReceivedLocation).
+    FromNow,
 }
 
 /// How often in a row a slot may be found in use before the stream gives up.
@@ -156,6 +159,11 @@ impl StreamJob {
                     what: error.to_string(),
                 });
                 course.origin = Origin::AfterGap;
+                course.failures = 0;
+                Ok(())
+            }
+            Some(SourceErrorKind::LogGone) if course.origin == Origin::AfterGap => {
+                course.origin = Origin::FromNow;
                 course.failures = 0;
                 Ok(())
             }

@@ -44,10 +44,16 @@ impl<'a> Attachment<'a> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
         let mut attaching = find(&log, &identity, job.repository.chance()).await?;
-        if origin == Origin::AfterGap {
-            attaching.frontier = None;
+        match origin {
+            Origin::Frontier => {}
+            Origin::AfterGap => attaching.frontier = None,
+            Origin::FromNow => attaching.frontier = Some(identity.place.position),
         }
         let reader = open(source, &attaching).await?;
+        if origin == Origin::FromNow {
+            // Nothing of what arrives is stored yet, whatever was said to be able to attach.
+            attaching.frontier = None;
+        }
         Self::begin(job, log, reader, attaching).await
     }
 
