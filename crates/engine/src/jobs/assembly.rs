@@ -5,7 +5,7 @@
 //! Not here: which segments are needed (plan::restore), whether a hole is the end (jobs::fetch), placing them.
 
 use crate::EngineError;
-use crate::plan::Chain;
+use crate::plan::{Chain, bytes_along, gap_in};
 use backstay_repository::{BaseReader, FileRow, HeadLog, LogStore, RepositoryError};
 use backstay_terms::{EntryRole, LogRange, Lsn, Position, WalFileName, WalSegmentSize};
 use bytes::Bytes;
@@ -49,7 +49,7 @@ impl Assembly<'_> {
                 to: stretch.to.min(whole.to),
             };
             if part.from < part.to {
-                let bytes = self.bytes_in(part).await?;
+                let bytes = bytes_along(self.log, self.chain, part).await?;
                 self.refuse_if_different(own, part, &bytes, &content, whole)?;
                 copy(&mut content, (part.from.0 - whole.from.0) as usize, &bytes);
             }
@@ -59,29 +59,9 @@ impl Assembly<'_> {
         Ok(Assembled { content, covered })
     }
 
-    /// The bytes of `wanted` along the chain.
-    async fn bytes_in(&self, wanted: LogRange) -> Result<Vec<u8>, EngineError> {
-        let chain = self.chain.ok_or_else(|| self.gap(wanted))?;
-        let mut bytes = Vec::with_capacity(wanted.length() as usize);
-        for taken in chain.choose(wanted).map_err(|gap| self.gap(gap))? {
-            let (_, content) = self.log.range(&taken.branch, &taken.choice.from).await?;
-            let begins = taken.choice.from.name.range.from.0;
-            let (from, to) = (taken.choice.take.from.0 - begins, taken.choice.take.to.0 - begins);
-            let part = content.get(from as usize..to as usize);
-            bytes.extend_from_slice(part.ok_or_else(|| self.gap(taken.choice.take))?);
-        }
-        Ok(bytes)
-    }
-
     /// An error that names a gap.
     pub fn gap(&self, gap: LogRange) -> EngineError {
-        let source_name = self.log.place().source.to_string();
-        RepositoryError::Gap {
-            source_name,
-            from: gap.from,
-            to: gap.to,
-        }
-        .into()
+        gap_in(self.log, gap)
     }
 
     /// The base's own copy of a segment, and the positions of it that are content and not padding.

@@ -116,18 +116,7 @@ impl Catalog {
 
     /// The bytes of `wanted` along the chain.
     pub async fn bytes_in(&self, wanted: LogRange) -> Result<Vec<u8>, EngineError> {
-        let chain = self.chain.as_ref().ok_or_else(|| self.gap(wanted))?;
-        let mut bytes = Vec::with_capacity(wanted.length() as usize);
-        for taken in chain.choose(wanted).map_err(|gap| self.gap(gap))? {
-            let (_, content) = self.log.range(&taken.branch, &taken.choice.from).await?;
-            let begins = taken.choice.from.name.range.from.0;
-            let (from, to) = (taken.choice.take.from.0 - begins, taken.choice.take.to.0 - begins);
-            let part = content
-                .get(from as usize..to as usize)
-                .ok_or_else(|| self.gap(taken.choice.take))?;
-            bytes.extend_from_slice(part);
-        }
-        Ok(bytes)
+        bytes_along(&self.log, self.chain.as_ref(), wanted).await
     }
 
     /// Cuts off ancestors whose bytes are not the descendant's where both are stored (LIN-3): the attach record's word
@@ -231,13 +220,7 @@ impl Catalog {
 
     /// An error that names a gap.
     pub fn gap(&self, gap: LogRange) -> EngineError {
-        let source_name = self.source.to_string();
-        backstay_repository::RepositoryError::Gap {
-            source_name,
-            from: gap.from,
-            to: gap.to,
-        }
-        .into()
+        gap_in(&self.log, gap)
     }
 }
 
@@ -246,4 +229,34 @@ fn is_about_keys(error: &RepositoryError) -> bool {
         error,
         RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. }
     )
+}
+
+/// The bytes of `wanted` along a chain, one copy of each position; an error names the first gap.
+pub(crate) async fn bytes_along(
+    log: &LogStore,
+    chain: Option<&Chain>,
+    wanted: LogRange,
+) -> Result<Vec<u8>, EngineError> {
+    let chain = chain.ok_or_else(|| gap_in(log, wanted))?;
+    let mut bytes = Vec::with_capacity(wanted.length() as usize);
+    for taken in chain.choose(wanted).map_err(|gap| gap_in(log, gap))? {
+        let (_, content) = log.range(&taken.branch, &taken.choice.from).await?;
+        let begins = taken.choice.from.name.range.from.0;
+        let (from, to) = (taken.choice.take.from.0 - begins, taken.choice.take.to.0 - begins);
+        let part = content.get(from as usize..to as usize);
+        bytes.extend_from_slice(part.ok_or_else(|| gap_in(log, taken.choice.take))?);
+    }
+    Ok(bytes)
+}
+
+/// An error that names a gap in a log.
+pub(crate) fn gap_in(log: &LogStore, gap: LogRange) -> EngineError {
+    let source_name = log.place().source.to_string();
+    let LogRange { from, to } = gap;
+    RepositoryError::Gap {
+        source_name,
+        from,
+        to,
+    }
+    .into()
 }
