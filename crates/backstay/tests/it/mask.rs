@@ -1,4 +1,5 @@
-//! Takes out of an output what differs from run to run: times, ids, positions, sizes, durations.
+//! Takes out of an output what differs from run to run or from machine to machine: times, ids, positions, sizes,
+//! durations, the minor version of the server.
 
 const UNITS: [&str; 8] = ["B", "KiB", "MiB", "GiB", "TiB", "s", "files", "free"];
 
@@ -11,13 +12,25 @@ pub fn mask(text: &str) -> String {
         let masked: Vec<String> = words
             .iter()
             .enumerate()
-            .map(|(at, word)| mask_word(word, words.get(at + 1)))
+            .map(|(at, word)| {
+                let before = at.checked_sub(1).and_then(|before| words.get(before));
+                minor_version(word, before).unwrap_or_else(|| mask_word(word, words.get(at + 1)))
+            })
             .collect();
         out.push_str(&" ".repeat(indent));
         out.push_str(&masked.join(" "));
         out.push('\n');
     }
     out
+}
+
+/// `15.N` for the version after the name of the server; none for any other word.
+fn minor_version(word: &str, before: Option<&&str>) -> Option<String> {
+    let name = before?.trim_start_matches('(');
+    let (major, rest) = word.split_once('.')?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let is_version = matches!(name, "PostgreSQL" | "postgres") && digits > 0 && major.parse::<u32>().is_ok();
+    is_version.then(|| format!("{major}.N{}", &rest[digits..]))
 }
 
 fn mask_word(word: &str, next: Option<&&str>) -> String {
@@ -113,4 +126,12 @@ fn types(value: serde_json::Value) -> serde_json::Value {
         Value::Number(_) => "number".into(),
         Value::String(_) => "text".into(),
     }
+}
+
+#[test]
+fn the_minor_version_of_a_server_is_masked_and_nothing_like_it() {
+    assert_eq!(mask("version PostgreSQL 15.20\n"), "version PostgreSQL 15.N\n");
+    assert_eq!(mask("main (postgres 15.18)\n"), "main (postgres 15.N)\n");
+    assert_eq!(mask("version 15.18\n"), "version 15.18\n");
+    assert_eq!(mask("PostgreSQL 15.\n"), "PostgreSQL 15.\n");
 }
