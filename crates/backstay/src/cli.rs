@@ -8,7 +8,7 @@ use crate::logging::LogFormat;
 use crate::render::look::ColourWanted;
 use crate::render::printer::{Format, Loudness};
 use crate::render::progress::ProgressWanted;
-use backstay_terms::{BackupId, Branch, RetentionClass, SourceName};
+use backstay_terms::{BackupId, Branch, Lsn, RetentionClass, SourceName};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -203,6 +203,9 @@ pub struct WalFetch {
     /// A backup whose own log counts too
     #[arg(long, value_name = "BACKUP")]
     pub base: Option<BackupId>,
+    /// Where the recovery needs no more log: what begins there or later is absent, what lies before must be there
+    #[arg(long, value_name = "LSN")]
+    pub until: Option<Lsn>,
 }
 
 /// How deep `verify` looks.
@@ -411,6 +414,18 @@ pub enum Action {
     Shutdown,
 }
 
+/// How a restored server gets the log that it replays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogDelivery {
+    /// Placed if there is room, else fetched
+    #[default]
+    Auto,
+    /// Placed in pg_wal and checked before the server starts; it needs nothing of Backstay then
+    Place,
+    /// Fetched by the server while it recovers, with `backstay wal fetch`
+    Fetch,
+}
+
 /// Arguments of `restore`.
 #[derive(Args, Debug)]
 pub struct Restore {
@@ -435,6 +450,9 @@ pub struct Restore {
     /// What happens at the target
     #[arg(long, value_enum, default_value_t, value_name = "ACTION")]
     pub action: Action,
+    /// How the server gets its log
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub wal: LogDelivery,
     /// Start the server, wait for the target and prove what is there
     #[arg(long)]
     pub start: bool,

@@ -17,6 +17,7 @@ mod place;
 mod process;
 mod programs;
 mod proof;
+mod rehearsal;
 mod server;
 mod server_log;
 mod settings;
@@ -32,7 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_clock::Clock;
-use backstay_source::{Evidence, FileSink, Need, Recovery, Restore, SourceError, StartRequest, Ticket};
+use backstay_source::{
+    Evidence, FileSink, Need, Recovery, Rehearsal, Restore, SourceError, Space, StartRequest, Ticket,
+};
 use backstay_terms::{EntryHeader, EntryKind};
 
 pub use error::RestoreError;
@@ -277,6 +280,15 @@ impl Restore for PostgresDirectory {
         programs::major(&need.version)?;
         self.owner()?;
         Ok(inspect::inspect(&self.target(need), need, ticket)?)
+    }
+
+    fn space(&self, need: &Need) -> Result<Space, SourceError> {
+        Ok(inspect::space(&self.target(need), need)?)
+    }
+
+    async fn rehearse(&self, rehearsal: &Rehearsal) -> Result<(), SourceError> {
+        let (sockets, clock) = (&self.options.sockets, &*self.options.clock);
+        Ok(rehearsal::rehearse(rehearsal, self.owner()?, sockets, clock).await?)
     }
 
     fn begin(&self, ticket: &Ticket) -> Result<(), SourceError> {

@@ -19,8 +19,8 @@ pub use finding::{Finding, Severity};
 pub use identity::{Ancestor, Identity, LogPlace};
 pub use log::{LogOffer, LogPiece, LogReader, LogSource, LogStart, LogStep, Resume};
 pub use restore::{
-    Evidence, FileSink, Need, Recovery, RecoveryAction, RecoveryStop, Restore, StartRequest, Ticket,
-    WalDelivery,
+    Evidence, FileSink, Need, Recovery, RecoveryAction, RecoveryStop, Rehearsal, Restore, Space,
+    StartRequest, Ticket, WalDelivery,
 };
 pub use scan::{Hit, LogFormat, LogScanner, ScanOrder, Wanted};
 

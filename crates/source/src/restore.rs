@@ -22,6 +22,22 @@ pub struct Need {
     pub engine_facts: serde_json::Value,
 }
 
+/// What a restore takes of its target's file systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes needed, with a margin.
+    pub needed: u64,
+    /// Bytes that may be used.
+    pub free: u64,
+}
+
+impl Space {
+    /// Whether there is enough.
+    pub fn is_enough(&self) -> bool {
+        self.free >= self.needed
+    }
+}
+
 /// Which restore a directory belongs to while it is incomplete; written into the marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
@@ -60,8 +76,19 @@ pub enum RecoveryStop {
 pub enum WalDelivery {
     /// Everything needed has been placed; nothing is fetched.
     Placed,
-    /// The server calls this command, with `%f` and `%p` in it.
+    /// The server calls this command, with `%f` and `%p` in it, for every file of the log.
     Command(String),
+}
+
+/// A first call of a delivery's command, made before anything is touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// The command, with `%f` and `%p` in it.
+    pub command: String,
+    /// The first file of the log that the server will ask for.
+    pub file: String,
+    /// The bytes that this file has.
+    pub size: u64,
 }
 
 /// How the server is to recover.
@@ -119,6 +146,13 @@ pub struct Evidence {
 pub trait Restore: std::fmt::Debug + Send + Sync {
     /// Finds every reason to refuse; changes nothing. A directory with our own marker of the same ticket is accepted.
     fn inspect(&self, need: &Need, ticket: &Ticket) -> Result<(), SourceError>;
+
+    /// What the restore would take and what is there; changes nothing.
+    fn space(&self, need: &Need) -> Result<Space, SourceError>;
+
+    /// Runs a delivery's command as the server will: as its user, with nothing of our environment. Refuses unless it
+    /// delivers the file. Leaves nothing behind.
+    async fn rehearse(&self, rehearsal: &Rehearsal) -> Result<(), SourceError>;
 
     /// Creates the directory and the marker; removes what an interrupted restore of the same ticket left.
     fn begin(&self, ticket: &Ticket) -> Result<(), SourceError>;

@@ -18,6 +18,13 @@ impl Timeline {
     pub fn history_file_name(self) -> String {
         format!("{:08X}.history", self.0)
     }
+
+    /// A history file that only keeps the number from being taken: a promoted server takes the first number whose
+    /// history file does not exist (`findNewestTimeLine` looks for the file, not into it). Should a person ever name
+    /// the number as the target, the server finds no ancestor in the file and refuses.
+    pub fn reserving_history(self) -> String {
+        format!("# backstay: timeline {self} is in use elsewhere; its number is not to be taken\n")
+    }
 }
 
 impl fmt::Display for Timeline {

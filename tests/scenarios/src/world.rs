@@ -13,7 +13,7 @@ use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{Conninfo, PostgresSource};
 use backstay_repository::{Head, Recipient, Repository, RepositoryError, SystemChance};
-use backstay_source::{Checkpoint, RecoveryAction, Restore, StartRequest};
+use backstay_source::{Checkpoint, RecoveryAction, Restore, StartRequest, WalDelivery};
 use backstay_store::{MemoryStore, Store};
 use backstay_terms::{EngineKind, RecoveryTarget, RetentionClass, SourceName};
 use std::path::Path;
@@ -149,6 +149,7 @@ impl World {
             plan,
             target: into,
             action,
+            delivery: WalDelivery::Placed,
             start: Some(StartRequest {
                 port,
                 wait_max: Duration::from_secs(120),

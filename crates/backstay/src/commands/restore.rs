@@ -2,10 +2,13 @@
 //!
 //! Promise: the plan comes first; what cannot be reached is refused before anything is touched; production is never
 //! written to.
+//! Not here: the words with which a server fetches its log (restore::fetch_command).
+
+mod fetch_command;
 
 use crate::access;
 use crate::ask;
-use crate::cli::{Action, Restore};
+use crate::cli::{Action, LogDelivery, Restore};
 use crate::codes::Code;
 use crate::config::Service;
 use crate::failure::Failure;
@@ -14,12 +17,12 @@ use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::{self, Target};
 use crate::watch::Watch;
-use backstay_engine::jobs::restore::{RestoreJob, Restored};
+use backstay_engine::jobs::restore::{LogWish, RestoreJob, Restored, deliver};
 use backstay_engine::plan::{Catalog, Request, RestorePlan, plan, show_time};
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{PostgresDirectory, RestoreOptions};
-use backstay_source::{RecoveryAction, RecoveryStop, StartRequest};
+use backstay_source::{RecoveryAction, RecoveryStop, StartRequest, WalDelivery};
 use backstay_terms::{ByteCount, EngineKind, Lsn};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -39,27 +42,37 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         now,
     };
     let plan = plan(&catalog, &request, &PostgresLog).await?;
-    let planned = Planned {
+    let mut planned = Planned {
         service: service.name.to_string(),
         echo: target,
         plan: plan.clone(),
+        delivery: None,
     };
-    let Some(directory) = arguments.into.as_deref().filter(|_| !arguments.plan) else {
+    let Some(directory) = arguments.into.as_deref() else {
         return Ok(Box::new(planned));
     };
+    let directory = absolute(directory)?;
+    let target = Arc::new(PostgresDirectory::new(options(
+        session, service, &plan, &directory,
+    )));
+    let command = fetch_command::fetch_command(&config, service, &catalog, &plan)?;
+    let delivery = deliver(&plan, wish(arguments.wal), command, target.as_ref())?;
+    planned.delivery = Some(delivery.clone());
+    if arguments.plan {
+        return Ok(Box::new(planned));
+    }
     session.printer.note(planned.human_text().trim_end());
     if !arguments.confirm {
         ask::proceed(session, "nothing was touched")?;
     }
-    let directory = absolute(directory)?;
     let watch = Arc::new(Watch::new(session.progress()));
-    let options = options(session, service, &plan, &directory);
     let job = RestoreJob {
         repository,
         catalog,
         plan,
-        target: Arc::new(PostgresDirectory::new(options)),
+        target,
         action: action(arguments.action),
+        delivery,
         start: arguments.start.then_some(StartRequest {
             port: arguments.port,
             wait_max: arguments.wait,
@@ -116,10 +129,20 @@ fn action(action: Action) -> RecoveryAction {
     }
 }
 
+fn wish(delivery: LogDelivery) -> LogWish {
+    match delivery {
+        LogDelivery::Auto => LogWish::WhereItFits,
+        LogDelivery::Place => LogWish::Place,
+        LogDelivery::Fetch => LogWish::Fetch,
+    }
+}
+
 struct Planned {
     service: String,
     echo: Target,
     plan: RestorePlan,
+    /// None: the directory is not known.
+    delivery: Option<WalDelivery>,
 }
 
 fn stop_words(plan: &RestorePlan) -> String {
@@ -142,7 +165,7 @@ impl Planned {
         let log = ByteCount(plan.log_bytes());
         format!(
             "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {} in {} files\n  \
-             replay      {} segments ({log}) on timeline {}\n  stops       {}\n  production  untouched\n",
+             replay      {} segments ({log}) on timeline {}\n{}  stops       {}\n  production  untouched\n",
             self.service,
             self.echo.echo,
             head.backup,
@@ -150,8 +173,23 @@ impl Planned {
             head.totals.files,
             plan.segments.len(),
             plan.timeline,
+            self.delivery_words(),
             stop_words(plan),
         )
+    }
+
+    fn delivery_words(&self) -> String {
+        match &self.delivery {
+            Some(WalDelivery::Command(command)) => {
+                format!(
+                    "  log         fetched by the server while it recovers, with\n              {command}\n"
+                )
+            }
+            Some(WalDelivery::Placed) if !self.plan.segments.is_empty() => {
+                "  log         placed in pg_wal and checked before the server starts\n".to_owned()
+            }
+            Some(WalDelivery::Placed) | None => String::new(),
+        }
     }
 
     fn value(&self) -> Value {
@@ -170,6 +208,10 @@ impl Planned {
             "files": plan.head.totals.files,
             "timeline": plan.timeline,
             "segments": plan.segments.len(),
+            "restore_command": match &self.delivery {
+                Some(WalDelivery::Command(command)) => Some(command),
+                Some(WalDelivery::Placed) | None => None,
+            },
             "stop": { "kind": kind, "lsn": Lsn::from(lsn), "time": plan.time.map(show_time) },
         })
     }
@@ -194,11 +236,14 @@ struct Done {
 impl Report for Done {
     fn human(&self, _: &Look) -> String {
         let restored = &self.restored;
+        let log = match &self.planned.delivery {
+            Some(WalDelivery::Command(_)) => String::new(),
+            Some(WalDelivery::Placed) | None => format!(", and {} log segments", restored.segments),
+        };
         let mut text = format!(
-            "restored  {} files, {}, and {} log segments into {}\n",
+            "restored  {} files, {}{log} into {}\n",
             restored.files,
             ByteCount(restored.bytes),
-            restored.segments,
             self.directory.display()
         );
         match &restored.evidence {

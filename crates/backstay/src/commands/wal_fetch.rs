@@ -11,7 +11,7 @@ use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
 use backstay_engine::jobs::fetch::{FetchJob, Fetched};
-use backstay_terms::EngineKind;
+use backstay_terms::{EngineKind, Position};
 use serde_json::{Value, json};
 
 /// Fetches the file, or fails in a way that says whether it will ever exist.
@@ -24,6 +24,7 @@ pub async fn fetch(session: &mut Session, arguments: &WalFetch) -> Result<Box<dy
         name: service.name.clone(),
         lineage: arguments.lineage,
         base: arguments.base.clone(),
+        until: arguments.until.map(Position::from),
         file: arguments.file.clone(),
         destination: arguments.destination.clone(),
     };

@@ -22,7 +22,7 @@ use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{Connection, Conninfo, PostgresDirectory, PostgresSource, RestoreOptions};
 use backstay_repository::{Head, Recipient, Repository, SystemChance};
-use backstay_source::{Checkpoint, RecoveryAction, StartRequest};
+use backstay_source::{Checkpoint, RecoveryAction, StartRequest, WalDelivery};
 use backstay_store::LocalDirectory;
 use backstay_terms::{EngineKind, Lsn, Position, RecoveryTarget, RetentionClass, SourceName};
 use std::net::TcpListener;
@@ -254,6 +254,7 @@ impl Story {
             plan,
             target,
             action: RecoveryAction::Promote,
+            delivery: WalDelivery::Placed,
             start: Some(StartRequest {
                 port: free_port()?,
                 wait_max: WAIT_MAX,

@@ -11,6 +11,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A directory that is removed when the test ends well.
 pub struct Place {
     pub directory: PathBuf,
+    program: PathBuf,
 }
 
 /// What a run left behind.
@@ -26,7 +27,18 @@ impl Place {
         let name = format!("backstay-it-{}-{number}", std::process::id());
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&directory).unwrap();
-        Place { directory }
+        Place {
+            directory,
+            program: env!("CARGO_BIN_EXE_backstay").into(),
+        }
+    }
+
+    /// A place where another user finds a copy of the program too, which a checkout may hide from it.
+    pub fn with_program(directory: PathBuf) -> Place {
+        fs::create_dir_all(&directory).unwrap();
+        let program = directory.join("backstay");
+        fs::copy(env!("CARGO_BIN_EXE_backstay"), &program).unwrap();
+        Place { directory, program }
     }
 
     /// A place with this configuration in `backstay.yaml`.
@@ -49,7 +61,7 @@ impl Place {
 
     /// The program here, with nothing of the tester's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        let mut command = Command::new(&self.program);
         command
             .args(arguments)
             .current_dir(&self.directory)

@@ -13,9 +13,10 @@ use crate::jobs::assembly::Assembly;
 use crate::plan::{Chain, Link};
 use backstay_repository::{
     BaseReader, Head, HeadLog, HistoryName, LineageRecord, LogStore, Repository, StoredObject, StoredRange,
+    missing,
 };
 use backstay_terms::{
-    BackupId, Branch, EngineKind, LogRange, Lsn, Position, SourceName, WalFileName, WalSegmentSize,
+    BackupId, Branch, EngineKind, LogRange, Lsn, Position, SourceName, Timeline, WalFileName, WalSegmentSize,
 };
 use reach::{Reach, reach};
 use serde::Serialize;
@@ -34,6 +35,9 @@ pub struct FetchJob {
     pub lineage: Option<Branch>,
     /// A backup whose own log counts too.
     pub base: Option<BackupId>,
+    /// Where the recovery needs no more log; none: it goes to the end. What begins at or past it is called absent, so
+    /// that a server that reads ahead never stumbles over a gap behind its target; before it nothing is.
+    pub until: Option<Position>,
     /// The file's name: a segment or `NNNNNNNN.history`.
     pub file: String,
     /// Where to; it is replaced at once.
@@ -63,7 +67,7 @@ impl FetchJob {
         let records = log.records().await?;
         let fetch = Fetch {
             job: self,
-            base: self.open_base().await?,
+            base: self.base_head().await?,
             log,
             records,
         };
@@ -81,7 +85,7 @@ impl FetchJob {
         }
     }
 
-    async fn open_base(&self) -> Result<Option<BaseReader>, EngineError> {
+    async fn base_head(&self) -> Result<Option<Head>, EngineError> {
         let Some(wanted) = &self.base else { return Ok(None) };
         let places = self.repository.backup_places(self.engine, &self.name).await?;
         let place = places.iter().find(|place| place.backup == *wanted);
@@ -89,7 +93,7 @@ impl FetchJob {
             what: format!("there is no backup {wanted} of {}", self.name),
             advice: format!("see: backstay list {}", self.name),
         })?;
-        Ok(Some(BaseReader::open(&self.repository, place).await?))
+        Ok(Some(self.repository.read_head(place).await?))
     }
 }
 
@@ -131,7 +135,7 @@ struct Fetch<'a> {
     job: &'a FetchJob,
     log: LogStore,
     records: Vec<LineageRecord>,
-    base: Option<BaseReader>,
+    base: Option<Head>,
 }
 
 impl Fetch<'_> {
@@ -157,14 +161,29 @@ impl Fetch<'_> {
             from: begins,
             to: Position(begins.0.saturating_add(size.bytes())),
         };
+        if let Some(until) = self.job.until.filter(|until| begins >= *until) {
+            let (at, until) = (Lsn::from(begins), Lsn::from(until));
+            return Ok(Found::Nowhere(format!(
+                "the recovery ends at {until}, before {at}"
+            )));
+        }
         self.refuse_past_switch(chain.as_ref(), whole)?;
         let seen = self.list(&mut chain, begins).await?;
+        let base = self.open_base(whole).await?;
         let assembly = Assembly {
             log: &self.log,
             chain: chain.as_ref(),
-            base: self.base.as_ref().zip(self.base_log()),
+            base: base.as_ref().zip(self.base_log()),
         };
         let assembled = assembly.assemble(whole).await?;
+        if let Some(until) = self.job.until {
+            let to = whole.to.min(until);
+            let needed = LogRange { from: begins, to };
+            return match missing(needed, &assembled.covered).first() {
+                Some(gap) => Err(assembly.gap(*gap)),
+                None => Ok(Found::Content(assembled.content)),
+            };
+        }
         match reach(whole, &assembled.covered, seen) {
             Reach::Whole => Ok(Found::Content(assembled.content)),
             Reach::Gap(gap) => Err(assembly.gap(gap)),
@@ -199,7 +218,18 @@ impl Fetch<'_> {
     }
 
     fn base_log(&self) -> Option<&HeadLog> {
-        self.base.as_ref().and_then(|base| base.head().log.as_ref())
+        self.base.as_ref().and_then(|base| base.log.as_ref())
+    }
+
+    /// The base with its tables, which are large, if its own log reaches into the segment.
+    async fn open_base(&self, whole: LogRange) -> Result<Option<BaseReader>, EngineError> {
+        let touches = |log: &HeadLog| log.start < whole.to && whole.from < log.stop;
+        let base = self
+            .base
+            .as_ref()
+            .filter(|head| head.log.as_ref().is_some_and(touches));
+        let Some(head) = base else { return Ok(None) };
+        Ok(Some(BaseReader::open(&self.job.repository, &head.place()).await?))
     }
 
     /// Lists the links of a chain from the segment on. Returns the furthest position of which anything speaks: marks and
@@ -268,26 +298,30 @@ impl Fetch<'_> {
 
     /// Proves that a timeline is known nowhere.
     async fn nowhere(&self, timeline: u32) -> Result<Found, EngineError> {
+        if self.is_known(timeline).await? {
+            let what =
+                format!("timeline {timeline} is known, but none of the log that is recovered belongs to it");
+            return Err(self.no_such(what));
+        }
+        Ok(Found::Nowhere(format!("timeline {timeline} is known nowhere")))
+    }
+
+    /// Whether anything that is stored speaks of a timeline.
+    async fn is_known(&self, timeline: u32) -> Result<bool, EngineError> {
         let system = self.system()?;
         let known = |branch: Branch| (branch.system, branch.timeline) == (system, timeline);
         let (histories, strays) = self.log.history_names(system).await?;
         if let Some(stray) = strays.first() {
             return Err(unknown_name(stray));
         }
-        let elsewhere = self.records.iter().any(|record| known(record.branch))
+        Ok(self.records.iter().any(|record| known(record.branch))
             || histories.iter().any(|(name, _)| name.timeline == timeline)
             || self
                 .heads()
                 .await?
                 .iter()
                 .filter_map(|head| head.log.as_ref())
-                .any(|log| (log.system, log.timeline) == (system, timeline));
-        if elsewhere {
-            let what =
-                format!("timeline {timeline} is known, but none of the log that is recovered belongs to it");
-            return Err(self.no_such(what));
-        }
-        Ok(Found::Nowhere(format!("timeline {timeline} is known nowhere")))
+                .any(|log| (log.system, log.timeline) == (system, timeline)))
     }
 
     async fn heads(&self) -> Result<Vec<Head>, EngineError> {
@@ -371,6 +405,12 @@ impl Fetch<'_> {
             }
             None if of_timeline.is_empty() && timeline == 1 => {
                 Ok(Found::Nowhere("timeline 1 has no history file".to_owned()))
+            }
+            // Along a lineage by name the target's timeline is explicit: others are only asked for by a server that is
+            // promoted and looks for a number that nobody has used.
+            None if target.is_none() && self.job.lineage.is_some() && self.is_known(timeline).await? => {
+                let reserving = Timeline(timeline).reserving_history();
+                Ok(Found::Content(reserving.into_bytes()))
             }
             None if of_timeline.is_empty() && target.is_none() => self.nowhere(timeline).await,
             None => Err(EngineError::Integrity {

@@ -4,7 +4,10 @@
 //! written; the directory becomes startable only after all of it is on disk.
 //! Not here: the plan (plan::restore), what a data directory is (the adapter), assembling segments (restore::segments).
 
+mod delivery;
 mod segments;
+
+pub use delivery::{LogWish, deliver};
 
 use crate::plan::{Catalog, RestorePlan};
 use crate::{EngineError, Fact, Observer};
@@ -28,6 +31,8 @@ pub struct RestoreJob {
     pub target: Arc<dyn Restore>,
     /// What happens at the stop.
     pub action: RecoveryAction,
+    /// How the server gets its log; see [`deliver`].
+    pub delivery: WalDelivery,
     /// Start the server and prove it.
     pub start: Option<StartRequest>,
     /// Who is told.
@@ -43,7 +48,7 @@ pub struct Restored {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Log segments placed.
+    /// Log segments placed; none when the server fetches them.
     pub segments: usize,
     /// What the started server showed.
     pub evidence: Option<Evidence>,
@@ -53,14 +58,8 @@ impl RestoreJob {
     /// What the target will need; also what `inspect` is asked.
     pub fn need(&self) -> (Need, Ticket) {
         let head = &self.plan.head;
-        let bytes = head.totals.bytes.0 + self.plan.log_bytes();
-        let need = Need {
-            bytes,
-            version: head.version.clone(),
-            engine_facts: head.engine.clone(),
-        };
         (
-            need,
+            delivery::need(&self.plan, &self.delivery),
             Ticket {
                 backup: head.backup.to_string(),
                 target: self.plan.stop_words(),
@@ -72,13 +71,19 @@ impl RestoreJob {
     pub async fn run(&self) -> Result<Restored, EngineError> {
         let (need, ticket) = self.need();
         self.target.inspect(&need, &ticket)?;
+        if let Some(rehearsal) = delivery::rehearsal(&self.plan, &self.delivery) {
+            self.target.rehearse(&rehearsal).await?;
+        }
         let base = BaseReader::open(&self.repository, &self.plan.head.place()).await?;
         self.step("begin");
         self.target.begin(&ticket)?;
         self.step("files");
         let (files, bytes) = self.place_files(&base).await?;
         self.step("log");
-        let segments = self.place_log(&base).await?;
+        let segments = match self.delivery {
+            WalDelivery::Placed => self.place_log(&base).await?,
+            WalDelivery::Command(_) => 0,
+        };
         self.place_histories().await?;
         self.step("settings and sync");
         let recovery = self.recovery();
@@ -105,7 +110,7 @@ impl RestoreJob {
             timeline: self.plan.timeline,
             stop: self.plan.stop,
             action: self.action,
-            delivery: WalDelivery::Placed,
+            delivery: self.delivery.clone(),
             timeline_highest: self.plan.timeline_highest,
         }
     }

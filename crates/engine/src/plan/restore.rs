@@ -49,8 +49,10 @@ pub struct RestorePlan {
     pub stop: RecoveryStop,
     /// The time of the record at which it stops, where it has one.
     pub time: Option<i64>,
-    /// The segments to place, in order; none when the base's own segments are enough.
+    /// The segments of the log to replay, in order; none when the base's own log is enough.
     pub segments: Vec<SegmentPlan>,
+    /// The end of the log to replay.
+    pub needs: Position,
     /// The highest timeline known of this system.
     pub timeline_highest: u32,
     /// The target as asked.
@@ -58,7 +60,7 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    /// Bytes of log to place.
+    /// Bytes of log to replay, in whole segments.
     pub fn log_bytes(&self) -> u64 {
         self.segments.len() as u64 * self.log.segment_size
     }
@@ -156,6 +158,7 @@ fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) ->
         stop: consistent_stop(log),
         time: None,
         segments: Vec::new(),
+        needs: log.stop,
         timeline_highest: timeline_highest(catalog, log.system),
         target: request.target.clone(),
     }
@@ -170,14 +173,18 @@ fn make(
     resolved: Resolved,
 ) -> RestorePlan {
     let Resolved { stop, needs, time } = resolved;
-    let timeline = if stop == consistent_stop(log) {
-        log.timeline
-    } else {
-        timeline
-    };
-    let segments = segments(catalog, log, needs);
+    if stop == consistent_stop(log) {
+        // What a base carries itself is enough, and has the names of the base's own timeline: the chain's name for the
+        // segment that holds a switch point is the descendant's, which recovery along this timeline never asks for.
+        return RestorePlan {
+            time,
+            ..snapshot(catalog, request, head, log)
+        };
+    }
+    let needs = needs.max(log.stop);
     RestorePlan {
-        segments,
+        segments: segments(catalog, log, needs),
+        needs,
         timeline,
         stop,
         time,
@@ -190,16 +197,14 @@ fn segments(catalog: &Catalog, log: &HeadLog, needs: Position) -> Vec<SegmentPla
         return Vec::new();
     };
     let first = size.segment_holding(log.start.into()).0;
-    let last = size
-        .segment_holding(Lsn(needs.0.max(log.stop.0).saturating_sub(1)))
-        .0;
+    let last = size.segment_holding(Lsn(needs.0.saturating_sub(1))).0;
     let segment = |number: u64| {
         let number = WalSegmentNumber(number);
         let begins: Position = size.start_of(number).into();
         let ends = Position(begins.0 + size.bytes());
         let needed = LogRange {
             from: begins.max(log.start),
-            to: ends.min(needs.max(log.stop)),
+            to: ends.min(needs),
         };
         let name = chain
             .name_of(number, size)

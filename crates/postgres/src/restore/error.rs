@@ -89,6 +89,16 @@ pub enum RestoreError {
         /// Bytes that we may use.
         free: u64,
     },
+    /// The server's user cannot fetch the log.
+    #[error("the server could not fetch its log: run as {user}, {command} {said}")]
+    Delivery {
+        /// Who ran it.
+        user: String,
+        /// What was run.
+        command: String,
+        /// How it ended and what it said.
+        said: String,
+    },
     /// A tablespace would lie inside another directory of the restore.
     #[error("tablespace {oid}: {} overlaps {}", .path.display(), .other.display())]
     Overlap {
@@ -222,6 +232,9 @@ impl RestoreError {
             Self::ParentMissing { .. } => "create it, or name another directory",
             Self::Unwritable { .. } => "run as a user who may write there, or name another directory",
             Self::Space { .. } => "free space, or name a directory on a larger file system",
+            Self::Delivery { .. } => {
+                "let that user read the configuration, the key files and the repository, or make room for the log: --wal place"
+            }
             Self::Overlap { .. } => "map the tablespace to a directory of its own",
             Self::Owner { .. } => "name the user who runs PostgreSQL on this machine",
             Self::Binaries { .. } => {

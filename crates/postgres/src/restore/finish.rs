@@ -109,9 +109,7 @@ impl Placed<'_> {
         programs::major(String::from_utf8_lossy(&text).trim())
     }
 
-    /// A promoted server takes the first number whose history file is not there (findNewestTimeLine looks for the
-    /// file, not into it). A stub reserves a number that somebody else has used; should a person ever name it as the
-    /// target, the server finds no ancestor in it and refuses.
+    /// A promoted copy is not to take a number that somebody else has used.
     fn write_history_stubs(&self, recovery: &Recovery) -> Result<(), RestoreError> {
         let (first, last) = (recovery.timeline, recovery.timeline_highest);
         if last.saturating_sub(first) > STUBS_MAX {
@@ -122,9 +120,7 @@ impl Placed<'_> {
         for number in first.saturating_add(1)..=last {
             let name = in_wal(&Timeline(number).history_file_name());
             if self.tree.kind(name.as_bytes())?.is_none() {
-                let text = format!(
-                    "# backstay: timeline {number} is in use elsewhere; its number is not to be taken\n"
-                );
+                let text = Timeline(number).reserving_history();
                 self.tree.write(name.as_bytes(), text.as_bytes())?;
             }
         }

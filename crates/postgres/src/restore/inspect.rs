@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use backstay_source::{Need, Ticket};
+use backstay_source::{Need, Space, Ticket};
 use rustix::fs::{Access, access, statvfs};
 
 use super::error::RestoreError;
@@ -40,7 +40,15 @@ pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Resu
             can_be_written(path, &holds)?;
         }
     }
-    enough_space(target, need)
+    let space = space(target, need)?;
+    match space.is_enough() {
+        true => Ok(()),
+        false => Err(RestoreError::Space {
+            path: target.directory.to_owned(),
+            needed: space.needed,
+            free: space.free,
+        }),
+    }
 }
 
 /// Refuses while a server runs in the directory.
@@ -86,7 +94,7 @@ fn overlaps_nothing(target: &Target<'_>, oid: u32, path: &Path) -> Result<(), Re
 
 // Which file belongs to which tablespace is only known later, so their bytes are asked of the directory's file system too
 // unless one of them lies on another.
-fn enough_space(target: &Target<'_>, need: &Need) -> Result<(), RestoreError> {
+pub(super) fn space(target: &Target<'_>, need: &Need) -> Result<Space, RestoreError> {
     let needed = need.bytes.saturating_add(need.bytes / 20);
     let mut free = 0u64;
     let mut counted = Vec::new();
@@ -107,14 +115,7 @@ fn enough_space(target: &Target<'_>, need: &Need) -> Result<(), RestoreError> {
         // What an interrupted run left is removed first.
         free = free.saturating_add(occupied(target.directory));
     }
-    match free >= needed {
-        true => Ok(()),
-        false => Err(RestoreError::Space {
-            path: target.directory.to_owned(),
-            needed,
-            free,
-        }),
-    }
+    Ok(Space { needed, free })
 }
 
 /// Bytes of the files below a directory, as far as they can be read; links are not followed.

@@ -72,6 +72,7 @@ struct Case {
     key: Recipient,
     service: SourceName,
     lineage: Option<Branch>,
+    until: Option<Position>,
     file: String,
     room: Room,
     destination: PathBuf,
@@ -86,6 +87,7 @@ impl Case {
             key: key(7),
             service: name(),
             lineage: None,
+            until: None,
             file: file.to_owned(),
             destination: room.0.join("RECOVERYXLOG"),
             room,
@@ -128,6 +130,7 @@ impl Case {
             name: self.service.clone(),
             lineage: self.lineage,
             base: None,
+            until: self.until,
             file: self.file.clone(),
             destination: self.destination.clone(),
         };
@@ -205,6 +208,87 @@ async fn segments_and_histories_are_delivered_whole_or_proved_absent() {
         );
         assert_eq!(case.room.files(), 0, "{file}");
     }
+}
+
+/// What a server is told that recovers along timeline 2 and needs log up to `until`.
+async fn fetched_until(shelf: &Shelf, until: u64, file: String) -> Result<Option<Vec<u8>>, EngineError> {
+    let case = Case {
+        lineage: Some(new()),
+        until: Some(Position(until)),
+        ..Case::new(shelf, &file)
+    };
+    match case.run().await? {
+        Fetched::Delivered { .. } => Ok(Some(std::fs::read(&case.destination).unwrap())),
+        Fetched::AbsentProved { .. } => Ok(None),
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_that_ends_before_a_gap_never_stumbles_over_it() {
+    let shelf = shelf().await;
+    // From 4.75 MiB to 6 MiB nothing is stored, after it something is.
+    shelf
+        .log(new(), &[6 * MIB, 7 * MIB], 0, &[Written::Settled])
+        .await;
+    let end = 4 * MIB + QUARTER;
+    let held = log_bytes(2, 4 * MIB, 4 * MIB + 3 * QUARTER);
+    let fourth = fetched_until(&shelf, end, segment(2, 4)).await.unwrap().unwrap();
+    assert!(fourth[..held.len()] == held[..], "the bytes before the gap");
+    assert!(
+        fourth[held.len()..].iter().all(|byte| *byte == 0),
+        "and zeros in it"
+    );
+    // A server reads ahead of its target: into the gap, and under the ancestor's name.
+    for file in [segment(2, 5), segment(2, 6), segment(1, 5)] {
+        let answer = fetched_until(&shelf, end, file.clone()).await.unwrap();
+        assert!(answer.is_none(), "{file} is past what is needed");
+    }
+    // Whoever needs the gap is told so, in the segment where it begins and in those after.
+    for file in [segment(2, 4), segment(2, 5)] {
+        let error = fetched_until(&shelf, 7 * MIB, file).await.unwrap_err();
+        assert!(error.to_string().contains("gap"), "{error}");
+    }
+    let sixth = fetched_until(&shelf, 7 * MIB, segment(2, 6))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(sixth == log_bytes(2, 6 * MIB, 7 * MIB));
+}
+
+#[tokio::test]
+async fn what_is_needed_and_lost_since_the_plan_is_a_gap_and_not_the_end() {
+    let shelf = shelf().await;
+    let end = 4 * MIB + 3 * QUARTER;
+    shelf.remove(&format!("{:016x}-{:016x}", 4 * MIB, end)).await;
+    let error = fetched_until(&shelf, end, segment(2, 4)).await.unwrap_err();
+    assert!(error.to_string().contains("gap"), "{error}");
+}
+
+#[tokio::test]
+async fn a_promoted_copy_is_told_which_timelines_are_in_use_elsewhere() {
+    let shelf = shelf().await;
+    // Two rivals on timeline 3, one without a history file on 4; nobody knows 5.
+    for (timeline, lineage, history) in [
+        (3, 5, Some("1\t0/300000\ta\n")),
+        (3, 6, Some("2\t0/400000\tb\n")),
+        (4, 7, None),
+    ] {
+        shelf
+            .attach(branch(timeline, lineage), 4 * MIB, None, history)
+            .await;
+    }
+    let asked = |timeline: u32| fetched_until(&shelf, FORK, format!("{timeline:08X}.history"));
+    for timeline in [3, 4] {
+        let history = String::from_utf8(asked(timeline).await.unwrap().unwrap()).unwrap();
+        let reserved = format!("timeline {timeline} is in use elsewhere");
+        assert!(
+            history.starts_with("# ") && history.contains(&reserved),
+            "{history}"
+        );
+    }
+    assert!(asked(5).await.unwrap().is_none());
+    let own = asked(2).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8(own).unwrap(), HISTORY, "its own is whole");
 }
 
 /// Every failure: what is wrong, and the fetch that meets it.

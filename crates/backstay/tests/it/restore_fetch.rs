@@ -1,0 +1,208 @@
+//! `restore --wal fetch`: the restored server gets its log from `wal fetch` while it recovers, over a promotion.
+
+use crate::program::{Place, Run};
+use backstay_clock::SystemClock;
+use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
+use backstay_testkit::pg::{Owner, PgServer, Stop, free_port, parse};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CONFIRMED: &str = "SELECT coalesce(bool_or(flush_lsn >= pg_current_wal_lsn()), false)::text \
+                         FROM pg_stat_replication WHERE application_name LIKE 'backstay%'";
+
+/// A primary that was backed up and died, its standby that was promoted and followed, and what they stored.
+struct Scene {
+    place: Place,
+    promoted: PgServer,
+}
+
+async fn until(server: &PgServer, sql: &str, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.value(sql).await != wanted {
+        assert!(Instant::now() < deadline, "{sql} never gave {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Scene {
+    async fn make() -> Scene {
+        let mut primary = PgServer::start().await;
+        primary.sql("CREATE TABLE t (n int)").await;
+        let standby = primary.start_standby().await;
+        let place = Place::with_program(standby.room().path().join("place"));
+        let run = place.finish(place.command(&["init", "main", "--postgresql", &primary.conninfo_text()]));
+        assert_eq!(run.exit, 0, "{}", run.err);
+        let stream = start_stream(&place);
+        until(
+            &primary,
+            "SELECT count(*)::text FROM pg_replication_slots WHERE active AND slot_name = 'backstay_main'",
+            "1",
+        )
+        .await;
+        let run = place.run("backup main --progress none");
+        assert_eq!(run.exit, 0, "{}", run.err);
+        // More than one segment on each timeline.
+        primary
+            .sql("INSERT INTO t SELECT generate_series(1, 300000)")
+            .await;
+        until(&primary, CONFIRMED, "true").await;
+        let end = primary.value("SELECT pg_current_wal_lsn()").await;
+        until(
+            &standby,
+            &format!("SELECT (pg_last_wal_replay_lsn() >= '{end}')::text"),
+            "true",
+        )
+        .await;
+        stop_stream(stream);
+        primary.stop(Stop::Immediate).await;
+        standby.promote().await;
+        let config = std::fs::read_to_string(place.directory.join("backstay.yaml")).unwrap();
+        let (old, new) = (primary.socket_dir(), standby.socket_dir());
+        let config = config.replace(&old.display().to_string(), &new.display().to_string());
+        place.write("backstay.yaml", config);
+        let stream = start_stream(&place);
+        standby
+            .sql("INSERT INTO t SELECT generate_series(300001, 600000)")
+            .await;
+        until(&standby, CONFIRMED, "true").await;
+        stop_stream(stream);
+        // Never the server's: what a copy shows comes from the repository.
+        standby.sql("TRUNCATE t").await;
+        // As root the server runs as another user, who has to read all of it.
+        Owner::find().take(&place.directory).unwrap();
+        Scene {
+            place,
+            promoted: standby,
+        }
+    }
+
+    fn restore(&self, into: &str, words: &str) -> Run {
+        self.place.run(&format!(
+            "restore main --into {into} --confirm --progress none {words}"
+        ))
+    }
+
+    /// Starts a copy by a restore, reads it and stops it.
+    async fn rows_of(&self, into: &str, words: &str) -> Copy {
+        let port = free_port();
+        let run = self.restore(
+            into,
+            &format!("--json --start --action promote --port {port} {words}"),
+        );
+        assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+        let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+        let conninfo = parse(told["evidence"]["connect"].as_str().unwrap());
+        let mut connection = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
+        let mut value = async |sql: &str| {
+            connection.simple_query(sql).await.unwrap()[0].rows[0][0]
+                .clone()
+                .unwrap()
+        };
+        let whole = "SELECT count(*) = 600000 AND count(DISTINCT n) = 600000 AND min(n) = 1 AND max(n) = 600000 FROM t";
+        let rows = value(whole).await;
+        value("SELECT pg_switch_wal()").await;
+        let timeline = value("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").await;
+        let segments = std::fs::read_dir(self.place.directory.join(into).join("pg_wal"))
+            .unwrap()
+            .count();
+        let directory = self.place.directory.join(into);
+        let options = RestoreOptions::new(&directory, Arc::new(SystemClock::new()));
+        PostgresDirectory::new(options).stop().await.unwrap();
+        Copy {
+            told,
+            rows,
+            timeline,
+            segments,
+        }
+    }
+}
+
+/// What a copy showed.
+struct Copy {
+    told: serde_json::Value,
+    rows: String,
+    timeline: String,
+    segments: usize,
+}
+
+fn start_stream(place: &Place) -> Child {
+    let mut command = place.command(&["stream", "main"]);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn stop_stream(mut stream: Child) {
+    let pid = stream.id().to_string();
+    let asked = std::process::Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .unwrap();
+    assert!(asked.success());
+    assert_eq!(stream.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_fetches_its_log_is_the_copy_that_has_it_placed() {
+    let scene = Scene::make().await;
+    let fetched = scene.rows_of("fetched", "--wal fetch").await;
+    let placed = scene.rows_of("placed", "--wal place").await;
+    for copy in [&fetched, &placed] {
+        assert_eq!(copy.rows, "t", "every row of both timelines, once");
+        assert_eq!(
+            copy.timeline, "00000003",
+            "promoted onto a number that nobody has used"
+        );
+    }
+    assert_eq!(
+        fetched.told["evidence"]["replayed"],
+        placed.told["evidence"]["replayed"]
+    );
+    let command = fetched.told["plan"]["restore_command"].as_str().unwrap();
+    assert!(command.contains("wal fetch main %f %p --lineage"), "{command}");
+    assert_eq!(fetched.told["segments"], 0);
+    assert!(placed.told["plan"]["restore_command"].is_null());
+    assert!(placed.segments >= 5, "{} files in pg_wal", placed.segments);
+    a_command_that_the_server_cannot_run_is_refused(&scene);
+    drop(scene.promoted);
+}
+
+fn a_command_that_the_server_cannot_run_is_refused(scene: &Scene) {
+    let file = scene.place.directory.join("backstay.yaml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let key = std::fs::read_to_string(scene.place.directory.join("backstay.key")).unwrap();
+    let of_environment = config.replace("file: ./backstay.key", "env: THE_KEY");
+    assert_ne!(config, of_environment);
+    scene.place.write("backstay.yaml", of_environment);
+    Owner::find().take(&file).unwrap();
+    let words = [
+        "restore",
+        "main",
+        "--into",
+        "refused",
+        "--confirm",
+        "--progress",
+        "none",
+        "--wal",
+        "fetch",
+    ];
+    let mut command = scene.place.command(&words);
+    command.env("THE_KEY", key.trim());
+    let run = scene.place.finish(command);
+    assert_eq!(run.exit, 5, "{}{}", run.out, run.err);
+    assert!(
+        run.err.contains("the server could not fetch its log"),
+        "{}",
+        run.err
+    );
+    assert!(run.err.contains("exited 208"), "{}", run.err);
+    assert!(run.err.contains("THE_KEY"), "{}", run.err);
+    assert!(!run.err.contains(key.trim()), "the key is not told");
+    assert!(
+        !scene.place.directory.join("refused").exists(),
+        "nothing was touched"
+    );
+}
