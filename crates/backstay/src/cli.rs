@@ -459,6 +459,9 @@ pub struct Restore {
     /// The port of the started server
     #[arg(long, value_name = "PORT", default_value_t = 5433, requires = "start")]
     pub port: u16,
+    /// The role that asks the started server what it holds [else: the one that initdb made, as the backup recorded it]
+    #[arg(long, value_name = "ROLE", requires = "start")]
+    pub superuser: Option<String>,
     /// How long the recovery may take before it counts as failed
     #[arg(long, value_name = "DURATION", default_value = "4h", requires = "start", value_parser = duration)]
     pub wait: Duration,

@@ -60,6 +60,7 @@ pub struct BaseBackup {
     place: WalPlace,
     data_checksums: DataChecksums,
     tablespaces: Vec<Tablespace>,
+    superuser: Option<String>,
     start: Lsn,
     stop: Lsn,
     timeline: Timeline,
@@ -150,6 +151,7 @@ impl BaseBackup {
             place,
             data_checksums,
             tablespaces: Vec::new(),
+            superuser: captured.superuser.clone(),
             start: Lsn::INVALID,
             stop: Lsn::INVALID,
             timeline: identity.timeline,
@@ -452,6 +454,7 @@ impl BaseBackup {
             last_record: self.last_record,
             timeline: self.timeline,
             tablespaces: self.tablespaces.iter().filter_map(outside).collect(),
+            superuser: self.superuser.clone(),
         }
     }
 

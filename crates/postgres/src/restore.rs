@@ -59,8 +59,9 @@ pub struct RestoreOptions {
     pub binaries: Option<PathBuf>,
     /// As root: the user who owns the files and runs the server, by name or as `uid:gid`; "postgres" when none.
     pub owner: Option<String>,
-    /// The role that asks the started server what it holds; a superuser of the restored cluster.
-    pub superuser: String,
+    /// The role that asks the started server what it holds; a superuser of the restored cluster. None: the one that
+    /// initdb makes by default.
+    pub superuser: Option<String>,
     /// Below which the started server gets a directory of its own for its socket; short, as a socket's path has 107 bytes.
     pub sockets: PathBuf,
     /// Measures the wait for the started server.
@@ -75,7 +76,7 @@ impl RestoreOptions {
             tablespaces: BTreeMap::new(),
             binaries: None,
             owner: None,
-            superuser: owner::USER_DEFAULT.to_owned(),
+            superuser: None,
             sockets: PathBuf::from("/tmp"),
             clock,
         }

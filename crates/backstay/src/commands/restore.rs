@@ -53,7 +53,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
     };
     let directory = absolute(directory)?;
     let target = Arc::new(PostgresDirectory::new(options(
-        session, service, &plan, &directory,
+        session, service, arguments, &plan, &directory,
     )));
     let command = fetch_command::fetch_command(&config, service, &catalog, &plan)?;
     let delivery = deliver(&plan, wish(arguments.wal), command, target.as_ref())?;
@@ -89,9 +89,16 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
     }))
 }
 
-fn options(session: &Session, service: &Service, plan: &RestorePlan, directory: &Path) -> RestoreOptions {
+fn options(
+    session: &Session,
+    service: &Service,
+    arguments: &Restore,
+    plan: &RestorePlan,
+    directory: &Path,
+) -> RestoreOptions {
     // The configuration names tablespaces by where they lie at the server, the backup by number and place.
     let facts = serde_json::from_value::<BaseFacts>(plan.head.engine.clone());
+    let superuser = facts.as_ref().ok().and_then(|facts| facts.superuser.clone());
     let known = facts.map(|facts| facts.tablespaces).unwrap_or_default();
     let place = |location: &str| {
         service
@@ -105,6 +112,7 @@ fn options(session: &Session, service: &Service, plan: &RestorePlan, directory: 
         .collect();
     RestoreOptions {
         tablespaces,
+        superuser: arguments.superuser.clone().or(superuser),
         ..RestoreOptions::new(directory, Arc::clone(&session.clock))
     }
 }

@@ -15,6 +15,7 @@ mod mask;
 mod output;
 mod program;
 mod restore_fetch;
+mod restore_odd;
 mod tree;
 mod wal_fetch;
 mod whole_loop;

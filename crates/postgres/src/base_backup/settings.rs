@@ -21,6 +21,9 @@ const FILES: &str = "SELECT DISTINCT f FROM (
     WHERE f LIKE '/%' AND NOT starts_with(f, (SELECT setting || '/' FROM pg_catalog.pg_settings WHERE name = 'data_directory'))
     ORDER BY f";
 
+/// The role that initdb made has this number for ever (BOOTSTRAP_SUPERUSERID, pg_authid.dat).
+const SUPERUSER: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10";
+
 const NO_RIGHT: &str = "configuration files not captured: the role is not a member of pg_read_all_settings";
 
 /// What was captured.
@@ -28,6 +31,8 @@ const NO_RIGHT: &str = "configuration files not captured: the role is not a memb
 pub(super) struct Captured {
     /// JSON of `Setting`s; none when the server could not be asked.
     pub(super) settings: Option<Vec<u8>>,
+    /// The role that initdb made.
+    pub(super) superuser: Option<String>,
     /// Path at the server and text.
     pub(super) files: Vec<(String, Vec<u8>)>,
     /// What could not be captured.
@@ -58,6 +63,8 @@ async fn capture_into(captured: &mut Captured, conninfo: &Conninfo) -> Result<()
     let mut connection = Connection::connect(conninfo, Mode::Sql).await?;
     let sets = connection.simple_query(SETTINGS).await?;
     captured.settings = sets.first().and_then(|rows| json(rows).ok());
+    let asked = connection.simple_query(SUPERUSER).await?;
+    captured.superuser = names(&asked).next().map(str::to_owned);
     // Without this right the names of the files are hidden, as if there were none.
     if !names(&sets).any(|name| name == "data_directory") {
         captured.notes.push(NO_RIGHT.to_owned());

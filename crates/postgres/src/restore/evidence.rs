@@ -4,6 +4,7 @@
 //! are too low for the log, long before it.
 //! Not here: waiting and deadlines (server).
 
+use std::path::Path;
 use std::time::Duration;
 
 use backstay_clock::{Clock, Deadline};
@@ -11,6 +12,7 @@ use backstay_source::{Recovery, RecoveryAction, RecoveryStop, SourceErrorKind};
 use backstay_terms::Lsn;
 
 use super::error::RestoreError;
+use super::owner::USER_DEFAULT;
 use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, SqlState};
@@ -23,6 +25,8 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_NOT_AVAILABLE: SqlState = SqlState(*b"55P03");
 const QUERY_CANCELED: SqlState = SqlState(*b"57014");
 const NOT_IN_RECOVERY: SqlState = SqlState(*b"55000");
+const NO_SUCH_ROLE: SqlState = SqlState(*b"28000");
+const NO_SUCH_DATABASE: SqlState = SqlState(*b"3D000");
 
 const DATABASES: &str =
     "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1";
@@ -31,18 +35,56 @@ const DATABASES: &str =
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     /// The socket's directory.
-    pub(super) sockets: String,
+    sockets: String,
     /// The number in the socket's name.
-    pub(super) port: u16,
-    /// The role.
-    pub(super) user: String,
+    port: u16,
+    /// Roles to try, the likeliest last; never empty.
+    users: Vec<String>,
+    /// Databases to enter by, the likeliest last; never empty.
+    entrances: Vec<String>,
 }
 
 impl Address {
+    /// For a cluster whose superuser is probably this one. A role can have been renamed since the backup, and a cluster
+    /// need not have a database `postgres`.
+    pub(super) fn new(sockets: &Path, port: u16, superuser: Option<&str>) -> Self {
+        let mut users = vec![USER_DEFAULT.to_owned()];
+        users.extend(superuser.filter(|name| *name != USER_DEFAULT).map(str::to_owned));
+        Self {
+            sockets: sockets.display().to_string(),
+            port,
+            users,
+            entrances: vec!["template1".to_owned(), "postgres".to_owned()],
+        }
+    }
+
+    fn user(&self) -> &str {
+        self.users.last().map_or(USER_DEFAULT, String::as_str)
+    }
+
+    fn entrance(&self) -> &str {
+        self.entrances.last().map_or("postgres", String::as_str)
+    }
+
+    /// Passes over what the server does not know; whether something is left to try.
+    fn passes_over(&mut self, error: &PostgresError) -> bool {
+        let candidates = match error.sqlstate() {
+            Some(NO_SUCH_ROLE) => &mut self.users,
+            Some(NO_SUCH_DATABASE) => &mut self.entrances,
+            _ => return false,
+        };
+        candidates.len() > 1 && candidates.pop().is_some()
+    }
+
+    /// Connection string to the database that was entered.
+    pub(super) fn conninfo_of_entrance(&self) -> String {
+        self.conninfo(self.entrance())
+    }
+
     /// Connection string to a database.
     pub(super) fn conninfo(&self, database: &str) -> String {
-        let Self { sockets, port, user } = self;
-        let (sockets, user, database) = (word(sockets), word(user), word(database));
+        let (sockets, port) = (word(&self.sockets), self.port);
+        let (user, database) = (word(self.user()), word(database));
         format!("host={sockets} port={port} user={user} dbname={database}")
     }
 
@@ -121,11 +163,12 @@ impl Observed {
 }
 
 /// Asks a server that may not answer yet.
-pub(super) async fn observe(address: &Address, major: u32) -> Result<Observed, RestoreError> {
+pub(super) async fn observe(address: &mut Address, major: u32) -> Result<Observed, RestoreError> {
     match ask(address, major).await {
         // Recovery ended between two calls of one query.
         Err(error) if error.sqlstate() == Some(NOT_IN_RECOVERY) => Ok(Observed::default()),
         Err(error) if error.kind() == SourceErrorKind::Unreachable => Ok(Observed::default()),
+        Err(error) if address.passes_over(&error) => Ok(Observed::default()),
         asked => Ok(asked?),
     }
 }
@@ -140,7 +183,7 @@ async fn ask(address: &Address, major: u32) -> Result<Observed, PostgresError> {
          CASE WHEN pg_catalog.pg_is_in_recovery() THEN {paused} END AS paused,
          pg_catalog.pg_last_xact_replay_timestamp() AS last_transaction"
     );
-    let mut connection = address.connect("postgres").await?;
+    let mut connection = address.connect(address.entrance()).await?;
     let sets = connection.simple_query(&sql).await?;
     connection.close().await;
     let rows = sets.into_iter().next().unwrap_or_default();
@@ -170,7 +213,7 @@ pub(super) struct Counted {
 /// A table that takes longer, or is locked, is named with the reason; one that cannot be read is an error.
 pub(super) async fn count_rows(address: &Address, clock: &dyn Clock) -> Result<Counted, RestoreError> {
     let deadline = Deadline::after(clock, COUNTING_MAX);
-    let mut connection = address.connect("postgres").await?;
+    let mut connection = address.connect(address.entrance()).await?;
     let databases = column(&mut connection, DATABASES).await?;
     connection.close().await;
     let mut counted = Counted::default();
@@ -296,11 +339,7 @@ mod tests {
 
     #[test]
     fn odd_names_are_quoted_in_the_connection_string() {
-        let address = Address {
-            sockets: "/tmp/x".to_owned(),
-            port: 5433,
-            user: "it's me".to_owned(),
-        };
+        let address = Address::new(Path::new("/tmp/x"), 5433, Some("it's me"));
         assert_eq!(
             address.conninfo("postgres"),
             r"host=/tmp/x port=5433 user='it\'s me' dbname=postgres"

@@ -90,11 +90,8 @@ impl Start<'_> {
         let program = programs::find(self.options.binaries.as_deref(), major)?;
         let (log, output) = ServerLog::open(&self.log_file, self.owner)?;
         let room = ProofRoom::make(&self.options.sockets, self.owner)?;
-        let address = Address {
-            sockets: room.path().display().to_string(),
-            port: self.request.port,
-            user: self.options.superuser.clone(),
-        };
+        let superuser = self.options.superuser.as_deref();
+        let address = Address::new(room.path(), self.request.port, superuser);
         let child = self.command(&program, &room, output)?.spawn();
         Ok(Running {
             child: Some(child.map_err(RestoreError::io("run", &program))?),
@@ -175,7 +172,7 @@ impl Start<'_> {
         Ok(Evidence {
             replayed: observed.replayed.into(),
             state: state.to_owned(),
-            connect: server.address.conninfo("postgres"),
+            connect: server.address.conninfo_of_entrance(),
             last_transaction: observed.last_transaction,
             rows,
             uncounted,
@@ -190,7 +187,7 @@ impl Start<'_> {
             if let Some(status) = server.exited()? {
                 return self.ended(server, status, seen);
             }
-            let observed = observe(&server.address, server.major).await?;
+            let observed = observe(&mut server.address, server.major).await?;
             match observed.progress(self.recovery) {
                 Progress::Reached => return Ok(observed),
                 Progress::StoppedElsewhere if self.may_go_on(&observed) => {}

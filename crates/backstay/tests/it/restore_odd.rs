@@ -1,0 +1,72 @@
+//! Clusters that are not as initdb makes them by default.
+
+use crate::program::{Place, Run};
+use backstay_clock::SystemClock;
+use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
+use backstay_testkit::pg::{PgServer, free_port, parse};
+use std::sync::Arc;
+
+async fn run_sql(conninfo: &str, statements: &[&str]) -> String {
+    let mut connection = Connection::connect(&parse(conninfo), Mode::Sql).await.unwrap();
+    let mut last = String::new();
+    for statement in statements {
+        let sets = connection.simple_query(statement).await.unwrap();
+        let value = sets.first().and_then(|set| set.rows.first()?.first()?.clone());
+        last = value.unwrap_or_default();
+    }
+    last
+}
+
+fn restore(place: &Place, into: &str, words: &str) -> Run {
+    let port = free_port();
+    let line =
+        format!("restore main --to immediate --into {into} --start --json --progress none --port {port}");
+    place.run(format!("{line} {words}").trim_end())
+}
+
+async fn stop(place: &Place, into: &str) {
+    let options = RestoreOptions::new(place.directory.join(into), Arc::new(SystemClock::new()));
+    PostgresDirectory::new(options).stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_another_superuser_and_no_database_postgres_is_proved_too() {
+    let server = PgServer::start().await;
+    let socket = format!("host={} port={}", server.socket_dir().display(), server.port());
+    let of = |user: &str, database: &str| format!("{socket} user={user} dbname={database}");
+    server.sql("CREATE ROLE helper SUPERUSER LOGIN").await;
+    server.sql("CREATE DATABASE shop").await;
+    let renamed = [
+        "ALTER ROLE postgres RENAME TO chief",
+        "DROP DATABASE postgres WITH (FORCE)",
+    ];
+    run_sql(&of("helper", "shop"), &renamed).await;
+    run_sql(
+        &of("chief", "shop"),
+        &["CREATE TABLE t AS SELECT generate_series(1, 42) AS n"],
+    )
+    .await;
+    let place = Place::with_program(server.room().path().join("place"));
+    let run = place.finish(place.command(&["init", "main", "--postgresql", &of("chief", "shop")]));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
+
+    let run = restore(&place, "copy", "");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(
+        told["evidence"]["rows"],
+        serde_json::json!([["shop", "public.t", 42]])
+    );
+    let connect = told["evidence"]["connect"].as_str().unwrap();
+    assert!(connect.ends_with("user=chief dbname=template1"), "{connect}");
+    let rows = run_sql(&connect.replace("template1", "shop"), &["SELECT sum(n) FROM t"]).await;
+    assert_eq!(rows, (42 * 43 / 2).to_string());
+    stop(&place, "copy").await;
+
+    // A name by hand comes first; one that the cluster does not know is not the end.
+    let run = restore(&place, "second", "--superuser helper");
+    assert!(run.out.contains("user=helper"), "{}{}", run.out, run.err);
+    stop(&place, "second").await;
+}
