@@ -13,7 +13,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backstay_clock::Clock;
 use backstay_source::{
-    BaseReader, BaseRequest, Finding, Identity, LogOffer, LogReader, LogSource, Resume, Source, SourceError,
+    BaseReader, BaseRequest, Finding, Identity, LogOffer, LogReader, LogSource, Preceding, Resume, Source,
+    SourceError,
 };
 
 use crate::base_backup::BaseBackup;
@@ -99,12 +100,12 @@ impl Source for PostgresSource {
 
 #[async_trait]
 impl LogSource for PostgresSource {
-    async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError> {
+    async fn follow(&self, resume: Resume, preceding: &Preceding) -> Result<Box<dyn LogReader>, SourceError> {
         let options = StreamOptions {
             conninfo: self.conninfo.clone(),
             slot: self.slot.clone(),
             clock: self.clock.clone(),
         };
-        follow(options, resume).await
+        follow(options, resume, preceding).await
     }
 }

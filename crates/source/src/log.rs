@@ -34,12 +34,34 @@ pub enum Resume {
     },
 }
 
+/// Stored log that ends at a border of the log's files, where a stream may begin: with it the adapter sees a record
+/// that lies across the border, and whether the source's bytes continue the stored ones.
+#[derive(Clone, Debug, Default)]
+pub struct Preceding {
+    /// The first position.
+    pub begins: Position,
+    /// The bytes; empty when nothing is stored there.
+    pub bytes: Bytes,
+}
+
+impl Preceding {
+    /// Nothing is stored.
+    pub fn none() -> Preceding {
+        Preceding::default()
+    }
+
+    /// The position after the last byte.
+    pub fn ends(&self) -> Position {
+        Position(self.begins.0.saturating_add(self.bytes.len() as u64))
+    }
+}
+
 /// A source whose log can be followed.
 #[async_trait]
 pub trait LogSource: std::fmt::Debug + Send + Sync {
     /// Attaches. The first piece begins at the start of the file that holds the resume point, so that bytes already
     /// stored arrive once more and can be compared.
-    async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError>;
+    async fn follow(&self, resume: Resume, preceding: &Preceding) -> Result<Box<dyn LogReader>, SourceError>;
 }
 
 /// What the reader attached to.
@@ -99,6 +121,9 @@ pub enum LogStep {
     Piece(LogPiece),
     /// Nothing was written between the last piece and this moment.
     Mark(LogMark),
+    /// What comes next does not continue the stored log that preceded it: another history of bytes. Comes before the
+    /// first piece.
+    OtherHistory,
     /// The source waits for our confirmation: store what is held, now.
     FlushWanted,
     /// The timeline ended at `switch`; the next pieces belong to `next`, from the start of the file that holds

@@ -5,15 +5,19 @@
 
 use super::stream::{StreamError, StreamOptions, WalStream};
 use async_trait::async_trait;
-use backstay_source::{LogReader, LogStart, LogStep, Resume, SourceError, SourceErrorKind};
+use backstay_source::{LogReader, LogStart, LogStep, Preceding, Resume, SourceError, SourceErrorKind};
 use backstay_terms::Durable;
 
 /// Attaches to a server's log.
 ///
 /// # Errors
 /// See `WalStream::attach`.
-pub async fn follow(options: StreamOptions, resume: Resume) -> Result<Box<dyn LogReader>, SourceError> {
-    let stream = WalStream::attach(options, resume).await?;
+pub async fn follow(
+    options: StreamOptions,
+    resume: Resume,
+    preceding: &Preceding,
+) -> Result<Box<dyn LogReader>, SourceError> {
+    let stream = WalStream::attach(options, resume, preceding).await?;
     Ok(Box::new(stream))
 }
 

@@ -9,21 +9,22 @@ mod attach;
 mod error;
 mod identity;
 mod message;
+mod walk;
 
 pub use error::StreamError;
 pub use identity::identify;
 
 use self::attach::{Begun, Line, Place};
 use self::message::Message;
+use self::walk::{Joins, Walk};
 use super::command::{self, SlotName};
 use super::feed::{Feed, FeedStart, HELD_MAX, Input, Listening, Output, Reply, SILENCE_MAX, State, Why};
 use crate::connection::{Connection, CopyBoth, CopyBothMessage};
 use crate::conninfo::Conninfo;
 use crate::error::PostgresError;
-use crate::wal::{FactsOfPiece, Walker};
 use crate::wire::Rows;
 use backstay_clock::Clock;
-use backstay_source::{LogPiece, LogStart, LogStep, Resume};
+use backstay_source::{LogPiece, LogStart, LogStep, Preceding, Resume};
 use backstay_terms::{Durable, Lsn, Timeline};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -71,7 +72,7 @@ pub struct WalStream {
     server: attach::Server,
     place: Place,
     feed: Feed,
-    walker: Walker,
+    walk: Walk,
     line: Flow,
     orders: VecDeque<Output>,
     ready: VecDeque<LogStep>,
@@ -107,14 +108,18 @@ impl WalStream {
     ///
     /// # Errors
     /// `OtherSystem`, `Gap`, `Behind`, `Diverged` and `SlotInUse` say that this log cannot be followed from there.
-    pub async fn attach(options: StreamOptions, resume: Resume) -> Result<WalStream, StreamError> {
+    pub async fn attach(
+        options: StreamOptions,
+        resume: Resume,
+        preceding: &Preceding,
+    ) -> Result<WalStream, StreamError> {
         let begun = attach::attach(&options, resume).await?;
         let (feed, first) = begin_feed(&options, &begun, begun.place.durable, Lsn::INVALID);
         let mut stream = WalStream {
             start: start_of(&begun),
             server: begun.server.clone(),
             place: begun.place,
-            walker: Walker::new(begun.wal_identity(), begun.place.from),
+            walk: Walk::begin(begun.wal_identity(), begun.place.from, preceding),
             feed,
             line: Flow::Over,
             orders: VecDeque::from([first]),
@@ -305,12 +310,14 @@ impl WalStream {
                 .segment_border_at_or_after(begins.plus(1));
             let room = usize::try_from(border.0 - begins.0).unwrap_or(usize::MAX);
             let bytes = rest.split_to(room.min(rest.len()));
-            let mut facts = FactsOfPiece::default();
-            self.walker.feed(&bytes, &mut |record| facts.add(&record))?;
+            let (facts, joins) = self.walk.feed(&bytes)?;
+            if joins == Joins::OtherHistory {
+                self.ready.push_back(LogStep::OtherHistory);
+            }
             let piece = LogPiece {
                 begins: begins.into(),
                 bytes,
-                facts: facts.take(),
+                facts,
             };
             begins = piece.ends().into();
             self.ready.push_back(LogStep::Piece(piece));
@@ -388,7 +395,7 @@ impl WalStream {
         let (feed, first) = begin_feed(&self.options, &begun, self.feed.durable(), self.feed.received());
         self.start = start_of(&begun);
         self.place = begun.place;
-        self.walker = Walker::new(begun.wal_identity(), begun.place.from);
+        self.walk.onto(begun.wal_identity(), begun.place.from);
         self.feed = feed;
         self.orders = VecDeque::from([first]);
         self.ready.push_back(LogStep::TimelineEnd {

@@ -13,7 +13,7 @@ use backstay_terms::{Lsn, Timeline};
 use crc32c::{crc32c, crc32c_append};
 
 /// The walker: feed it consecutive bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Walker {
     identity: WalIdentity,
     at: Lsn,
@@ -45,7 +45,7 @@ pub struct EndOfWal {
     pub unfinished: Option<Lsn>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Before the first page that begins here or later.
     Unaligned,
@@ -99,6 +99,21 @@ impl Walker {
             kept: Vec::new(),
             damage: None,
         }
+    }
+
+    /// A walker of the same log that knows nothing before `at`; see `new`.
+    pub fn afresh(&self, at: Lsn) -> Walker {
+        Walker::new(self.identity.clone(), at)
+    }
+
+    /// The same walk along a timeline that shares everything up to here.
+    pub fn along(self, identity: WalIdentity) -> Walker {
+        Walker { identity, ..self }
+    }
+
+    /// Whether the next byte begins a segment.
+    pub fn is_at_border(&self) -> bool {
+        self.at.0.is_multiple_of(self.identity.segment_size.bytes())
     }
 
     /// The position of the next byte.

@@ -6,7 +6,9 @@ use backstay_clock::SystemClock;
 use backstay_postgres::PostgresSource;
 use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::Slot;
-use backstay_source::{BaseStep, Finding, LogOffer, LogStep, Resume, Severity, Source, SourceErrorKind};
+use backstay_source::{
+    BaseStep, Finding, LogOffer, LogStep, Preceding, Resume, Severity, Source, SourceErrorKind,
+};
 use backstay_testkit::pg::{PgOptions, PgServer, parse};
 
 use crate::received::request;
@@ -39,7 +41,7 @@ async fn a_base_and_the_log_come_through_the_ports() {
     let LogOffer::Follow(log) = source.log() else {
         panic!("PostgreSQL has a log")
     };
-    let mut reader = log.follow(Resume::Fresh).await.unwrap();
+    let mut reader = log.follow(Resume::Fresh, &Preceding::none()).await.unwrap();
     assert!(matches!(reader.next().await.unwrap(), LogStep::Piece(_)));
     assert_eq!(
         source.drop_slot().await.unwrap_err().kind,

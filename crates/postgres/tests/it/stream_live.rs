@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_clock::SystemClock;
 use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::{Slot, StreamError, StreamOptions, WalStream};
-use backstay_source::{LogPiece, LogReader, LogStep, Resume, SourceError, SourceErrorKind};
+use backstay_source::{LogPiece, LogReader, LogStep, Preceding, Resume, SourceError, SourceErrorKind};
 use backstay_terms::{Durable, LogFacts, LogMark, Lsn, Position};
 use backstay_testkit::pg::{PgOptions, PgServer, Stop, parse};
 
@@ -32,11 +32,13 @@ fn options(server: &PgServer, slot: Option<&str>) -> StreamOptions {
 }
 
 async fn attach(server: &PgServer, slot: Option<&str>, resume: Resume) -> WalStream {
-    WalStream::attach(options(server, slot), resume).await.unwrap()
+    WalStream::attach(options(server, slot), resume, &Preceding::none())
+        .await
+        .unwrap()
 }
 
 async fn refused(server: &PgServer, slot: Option<&str>, resume: Resume) -> StreamError {
-    WalStream::attach(options(server, slot), resume)
+    WalStream::attach(options(server, slot), resume, &Preceding::none())
         .await
         .unwrap_err()
 }
@@ -475,7 +477,7 @@ async fn wal_that_the_server_has_removed_is_a_gap() {
     server.sql("CHECKPOINT").await;
     work(&server, 10).await;
     server.sql("CHECKPOINT").await;
-    let mut error = WalStream::attach(options(&server, None), resume).await;
+    let mut error = WalStream::attach(options(&server, None), resume, &Preceding::none()).await;
     // The server may notice only when it opens the file.
     if let Ok(stream) = &mut error {
         error = Err(tokio::time::timeout(PATIENCE, stream.next())
@@ -532,10 +534,13 @@ async fn a_server_that_dies_is_unreachable_and_worth_another_try() {
 #[tokio::test]
 async fn the_port_follows_a_server_through_its_adapter() {
     let server = server_with(&[]).await;
-    let mut reader: Box<dyn LogReader> =
-        backstay_postgres::replication::log_reader::follow(options(&server, Some("backstay")), Resume::Fresh)
-            .await
-            .unwrap();
+    let mut reader: Box<dyn LogReader> = backstay_postgres::replication::log_reader::follow(
+        options(&server, Some("backstay")),
+        Resume::Fresh,
+        &Preceding::none(),
+    )
+    .await
+    .unwrap();
     let from = reader.start().from;
     let piece = loop {
         if let LogStep::Piece(piece) = tokio::time::timeout(PATIENCE, reader.next())

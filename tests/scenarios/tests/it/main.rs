@@ -1,6 +1,7 @@
 //! Scenarios against a real PostgreSQL 15.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod border;
 mod crashes;
 mod delivery;
 mod expire;

@@ -12,7 +12,8 @@ use backstay_repository::{BaseReader, LogStore, Recipient, Repository, stretches
 use backstay_scenarios::Running;
 use backstay_source::{
     BaseEnd, BaseLog, BaseReader as BasePort, BaseRequest, BaseStep, Checkpoint, Finding, Identity, LogOffer,
-    LogPiece, LogPlace, LogReader, LogSource, LogStart, LogStep, Resume, Source, SourceError, Verdict,
+    LogPiece, LogPlace, LogReader, LogSource, LogStart, LogStep, Preceding, Resume, Source, SourceError,
+    Verdict,
 };
 use backstay_store::MemoryStore;
 use backstay_terms::{
@@ -130,7 +131,7 @@ impl BasePort for Steps {
 
 #[async_trait]
 impl LogSource for Fake {
-    async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError> {
+    async fn follow(&self, resume: Resume, _: &Preceding) -> Result<Box<dyn LogReader>, SourceError> {
         let from = match resume {
             Resume::Fresh => Position(FIRST),
             Resume::After { position, .. } => position,

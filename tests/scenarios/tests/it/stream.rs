@@ -221,7 +221,7 @@ async fn a_server_whose_log_ends_behind_ours_begins_a_lineage_and_says_so() {
     );
 }
 
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+pub fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
     let copied = std::process::Command::new("cp")
         .arg("-a")
         .arg(from)

@@ -8,7 +8,7 @@ use backstay_repository::{
     Attach, AttachReason, LineageKind, LineageRecord, LogStore, Parent, Presented, PresentedAncestor,
     RepositoryError, decide, history_digest, new_lineage,
 };
-use backstay_source::{Identity, Resume};
+use backstay_source::{Identity, Preceding, Resume};
 use backstay_terms::{Branch, EpochId, LogRange, Position};
 use bytes::Bytes;
 
@@ -135,6 +135,41 @@ pub(crate) async fn record(
     Ok(log.put_record(&record).await?)
 }
 
+/// How much of the log before a border is read at most; a record that is longer and lies across it is not counted.
+const PRECEDING: u64 = 16 << 20;
+
+/// The stored log before the border where the source will begin; none if nothing is stored there or this process cannot
+/// open it.
+pub(crate) async fn preceding(
+    log: &LogStore,
+    attaching: &Attaching,
+    segment_size: u64,
+) -> Result<Preceding, EngineError> {
+    let (branch, at) = match (attaching.frontier, attaching.parent) {
+        (Some(frontier), _) => (attaching.branch, frontier),
+        (None, Some(parent)) if attaching.reason == AttachReason::Timeline => (parent.branch, parent.fork),
+        (None, _) => return Ok(Preceding::none()),
+    };
+    let border = at.0 - at.0.checked_rem(segment_size).unwrap_or_default();
+    let begins = Position(border.saturating_sub(PRECEDING.min(segment_size)));
+    let Some(range) = LogRange::new(begins, Position(border)).filter(|range| !range.is_mark()) else {
+        return Ok(Preceding::none());
+    };
+    Ok(match stored(log, &branch, range).await? {
+        Some(bytes) => Preceding { begins, bytes },
+        None => Preceding::none(),
+    })
+}
+
+/// None if it is not stored, or not for this process: keys of an older epoch may be out of its reach.
+async fn stored(log: &LogStore, branch: &Branch, range: LogRange) -> Result<Option<Bytes>, EngineError> {
+    match log.read(branch, range).await {
+        Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+        Err(RepositoryError::Gap { .. } | RepositoryError::NoKey { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The stored bytes before the frontier that will arrive once more.
 #[derive(Clone, Debug)]
 pub(crate) struct Overlap {
@@ -154,15 +189,8 @@ impl Overlap {
         let Some(range) = LogRange::new(begins, frontier).filter(|range| !range.is_mark()) else {
             return Ok(None);
         };
-        match log.read(branch, range).await {
-            Ok(stored) => Ok(Some(Overlap {
-                range,
-                stored: Bytes::from(stored),
-            })),
-            // A lineage may begin within the file; keys of an older epoch may be out of this process's reach.
-            Err(RepositoryError::Gap { .. } | RepositoryError::NoKey { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let stored = stored(log, branch, range).await?;
+        Ok(stored.map(|stored| Overlap { range, stored }))
     }
 
     /// True if bytes before `position` were compared and found equal: the histories are one up to there.

@@ -3,7 +3,7 @@
 //! Promise: reading never waits for the store until `held_max` bytes are held, and even then the connection is kept
 //! alive; a range's failure ends the attachment, so that the next one resumes from what is stored.
 
-use super::attach::{Attaching, Overlap, find, record};
+use super::attach::{Attaching, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::{Left, Origin, StreamJob, Wish, stop_wished};
 use crate::{EngineError, Fact};
@@ -12,7 +12,9 @@ use backstay_repository::{
     AttachReason, LogStore, LogWriter, Parent, RepositoryError, Stored, Upload, Wanted, history_digest,
     new_lineage,
 };
-use backstay_source::{LogPiece, LogReader, LogSource, LogStep, Resume, SourceError, SourceErrorKind};
+use backstay_source::{
+    LogPiece, LogReader, LogSource, LogStep, Preceding, Resume, SourceError, SourceErrorKind,
+};
 use backstay_terms::{Branch, LogMark, Position};
 use bytes::Bytes;
 use std::time::Duration;
@@ -49,7 +51,8 @@ impl<'a> Attachment<'a> {
             Origin::AfterGap => attaching.frontier = None,
             Origin::FromNow => attaching.frontier = Some(identity.place.position),
         }
-        let reader = open(source, &attaching).await?;
+        let preceding = preceding(&log, &attaching, identity.segment_size).await?;
+        let reader = open(source, &attaching, &preceding).await?;
         if origin == Origin::FromNow {
             // Nothing of what arrives is stored yet, whatever was said to be able to attach.
             attaching.frontier = None;
@@ -134,6 +137,7 @@ impl<'a> Attachment<'a> {
                 self.mark = Some(mark);
                 self.store_mark()?;
             }
+            LogStep::OtherHistory => self.begin_lineage(None).await?,
             LogStep::FlushWanted => self.store_due(Some(Due::Live))?,
             LogStep::TimelineEnd {
                 switch,
@@ -324,17 +328,22 @@ impl<'a> Attachment<'a> {
 
     /// The bytes read again are not the stored ones: another history, which begins here.
     async fn begin_other_history(&mut self, piece: LogPiece) -> Result<(), EngineError> {
-        let old = self.writer.branch();
-        let lineage = new_lineage(self.job.repository.chance());
         // Without equal bytes before the difference nothing proves that the two were ever one.
         let proven = self
             .overlap
             .as_ref()
             .is_some_and(|overlap| overlap.proves_up_to(piece.begins));
         let parent = proven.then_some(Parent {
-            branch: old,
+            branch: self.writer.branch(),
             fork: piece.begins,
         });
+        self.begin_lineage(parent).await?;
+        self.append(piece)
+    }
+
+    async fn begin_lineage(&mut self, parent: Option<Parent>) -> Result<(), EngineError> {
+        let old = self.writer.branch();
+        let lineage = new_lineage(self.job.repository.chance());
         let attaching = Attaching {
             branch: Branch { lineage, ..old },
             reason: AttachReason::Differs,
@@ -342,8 +351,7 @@ impl<'a> Attachment<'a> {
             frontier: None,
             history: self.reader.start().history.as_deref().map(history_digest),
         };
-        self.switch_to(attaching).await?;
-        self.append(piece)
+        self.switch_to(attaching).await
     }
 
     async fn switch_to(&mut self, attaching: Attaching) -> Result<(), EngineError> {
@@ -401,10 +409,14 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
 }
 
 /// Attaches; a new timeline whose switch file is gone begins as early as the source allows.
-async fn open(source: &dyn LogSource, attaching: &Attaching) -> Result<Box<dyn LogReader>, EngineError> {
-    match source.follow(attaching.resume()).await {
+async fn open(
+    source: &dyn LogSource,
+    attaching: &Attaching,
+    preceding: &Preceding,
+) -> Result<Box<dyn LogReader>, EngineError> {
+    match source.follow(attaching.resume(), preceding).await {
         Err(error) if error.kind == SourceErrorKind::LogGone && attaching.frontier.is_none() => {
-            Ok(source.follow(Resume::Fresh).await?)
+            Ok(source.follow(Resume::Fresh, &Preceding::none()).await?)
         }
         answer => Ok(answer?),
     }

@@ -1,0 +1,140 @@
+//! A stream that resumes exactly at a border of the log's files, with a record lying across it.
+
+use crate::stream::{copy_directory, end_of_log};
+use backstay_clock::SystemClock;
+use backstay_engine::Fact;
+use backstay_repository::{LogStore, StoredRange};
+use backstay_scenarios::World;
+use backstay_store::{Key, MemoryStore, Prefix, Store, list_all};
+use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Position};
+use backstay_testkit::pg::{PgOptions, PgServer, Stop};
+use std::sync::Arc;
+
+const SEGMENT: u64 = 16 << 20;
+
+/// A server that keeps its WAL, and a world whose store can be looked into.
+async fn scene() -> (PgServer, World, Arc<MemoryStore>) {
+    let conf = vec!["wal_keep_size = 1GB".to_owned()];
+    let server = PgServer::start_with(PgOptions {
+        conf,
+        ..PgOptions::default()
+    })
+    .await;
+    let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock::new())));
+    let world = World::over(memory.clone()).await;
+    (server, world, memory)
+}
+
+/// Records of 3 MiB: hardly a border that none of them lies across.
+async fn write_giants(server: &PgServer, letter: char) {
+    for _ in 0..16 {
+        let sql = format!("SELECT pg_logical_emit_message(true, 'm', repeat('{letter}', 3 << 20))");
+        server.sql(&sql).await;
+    }
+}
+
+async fn follow_to_the_end(server: &PgServer, world: &World) -> Vec<Fact> {
+    let running = world.stream(world.source(server.conninfo()));
+    running.until_durable(end_of_log(server).await).await;
+    let facts = running.facts();
+    running.stop().await.unwrap();
+    facts
+}
+
+/// Forgets everything from the last border on, as a stream leaves it that died there.
+async fn cut_at_the_last_border(memory: &MemoryStore, world: &World) -> (Branch, Position) {
+    let catalog = world.catalog().await.unwrap();
+    let chain = catalog.chain.as_ref().unwrap();
+    let end = chain.stretches(None).last().unwrap().to;
+    let border = Position(end.0 - end.0 % SEGMENT);
+    for object in list_all(memory, &Prefix::new("wal-archive/").unwrap(), None)
+        .await
+        .unwrap()
+    {
+        let reaches_past = |key: &Key| {
+            let name = key.segments().next_back()?;
+            u64::from_str_radix(name.split_once('-')?.1.get(..16)?, 16)
+                .ok()
+                .filter(|to| *to > border.0)
+        };
+        let is_index = object.key.to_string().contains("/index/");
+        if is_index || reaches_past(&object.key).is_some() {
+            memory.delete(&object.key).await.unwrap();
+        }
+    }
+    let left = world.catalog().await.unwrap();
+    let chain = left.chain.as_ref().unwrap();
+    assert_eq!(chain.stretches(None).last().unwrap().to, border);
+    (chain.target().unwrap().branch, border)
+}
+
+/// Facts of all ranges of one copy of each position.
+async fn all_facts(world: &World) -> LogFacts {
+    let catalog = world.catalog().await.unwrap();
+    let stretch = catalog.chain.as_ref().unwrap().stretches(None)[0];
+    let facts = catalog.facts_in(LogRange { ..stretch }).await.unwrap();
+    facts
+        .into_iter()
+        .map(|(_, facts)| facts)
+        .reduce(LogFacts::join)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_across_the_border_where_a_stream_resumes_is_counted() {
+    let (server, world, memory) = scene().await;
+    let running = world.stream(world.source(server.conninfo()));
+    write_giants(&server, 'a').await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    follow_to_the_end(&server, &world).await;
+    let once = all_facts(&world).await;
+    let (_, border) = cut_at_the_last_border(&memory, &world).await;
+    assert!(
+        all_facts(&world).await.records.unwrap().last_end < border,
+        "a record lies across {border:?}"
+    );
+    follow_to_the_end(&server, &world).await;
+    let twice = all_facts(&world).await;
+    assert_eq!(twice.records, once.records);
+    assert_eq!(twice.transactions, once.transactions);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_differs_before_the_border_begins_a_lineage() {
+    let (mut server, world, memory) = scene().await;
+    server.stop(Stop::Fast).await;
+    let snapshot = server.room().path().join("snapshot");
+    copy_directory(server.data_dir(), &snapshot);
+    server.run().await;
+    let running = world.stream(world.source(server.conninfo()));
+    write_giants(&server, 'a').await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    server.stop(Stop::Fast).await;
+    let (first, border) = cut_at_the_last_border(&memory, &world).await;
+
+    // The same cluster, another life: longer records, so that its log is elsewhere at the border and goes on beyond it.
+    let other = PgServer::start_on(&snapshot, &["wal_keep_size=1GB"])
+        .await
+        .unwrap();
+    other.sql("CREATE TABLE elsewhere (n int)").await;
+    write_giants(&other, 'b').await;
+    write_giants(&other, 'b').await;
+    let facts = follow_to_the_end(&other, &world).await;
+    assert!(
+        facts.iter().any(|fact| matches!(fact, Fact::LineageBegan { .. })),
+        "{facts:?}"
+    );
+    let log = LogStore::new(&world.repository, EngineKind::Postgres, &world.name);
+    let known = log.known().await.unwrap();
+    let branches: Vec<Branch> = known.iter().map(|known| known.record.branch).collect();
+    assert_eq!(branches.len(), 2, "{branches:?}");
+    let of_first: Vec<StoredRange> = log.ranges(&first, None).await.unwrap();
+    assert!(
+        of_first.iter().all(|range| range.name.range.to <= border),
+        "nothing is joined to the first life"
+    );
+    let record = &known.last().unwrap().record;
+    assert_eq!((record.parent, record.from), (None, border));
+}
