@@ -380,9 +380,9 @@ pub struct Backup {
     /// A service of the configuration
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// How long to keep it: 35d, 1y, 3y or 7y
-    #[arg(long, value_name = "CLASS", default_value = "35d")]
-    pub keep: RetentionClass,
+    /// How long to keep it: 35d, 1y, 3y or 7y [else: by its rank, as retention in the configuration says]
+    #[arg(long, value_name = "CLASS")]
+    pub keep: Option<RetentionClass>,
     /// Let the server take its usual time for the checkpoint instead of making one at once
     #[arg(long)]
     pub spread: bool,

@@ -116,9 +116,20 @@ fn weekly(service: &Service, heads: &[&Head], now: Timestamp) -> Option<Finding>
         false => Finding::warning(
             "weekly",
             "no full backup of this week is kept for a year or longer",
-            format!("backstay backup {} --keep 1y", service.name),
+            weekly_fix(service),
         ),
     })
+}
+
+/// A backup of its own accord is enough where the configuration keeps one a week for so long.
+fn weekly_fix(service: &Service) -> String {
+    match service.retention.policy().weekly {
+        None | Some(RetentionClass::Days35) => format!(
+            "set retention: {{ weekly: 7y }} in the configuration, or take one by hand: backstay backup {} --keep 1y",
+            service.name
+        ),
+        Some(_) => format!("backstay backup {}", service.name),
+    }
 }
 
 fn settled(repository: &Repository, service: &Service, inventory: &Inventory, now: Timestamp) -> Finding {

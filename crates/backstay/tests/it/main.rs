@@ -14,6 +14,7 @@ mod key;
 mod mask;
 mod output;
 mod program;
+mod retention;
 mod tree;
 mod wal_fetch;
 mod whole_loop;
