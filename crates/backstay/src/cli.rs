@@ -359,11 +359,18 @@ pub struct KeyNew {
 #[derive(Args, Debug)]
 pub struct Init {
     /// The name of the first service in a new configuration
-    #[arg(value_name = "SERVICE", default_value = "main")]
+    #[arg(value_name = "SERVICE", default_value = Init::SERVICE)]
     pub service: SourceName,
     /// How to reach its server
-    #[arg(long, value_name = "CONNECTION", default_value = "dbname=postgres")]
+    #[arg(long, value_name = "CONNECTION", default_value = Init::CONNECTION)]
     pub postgresql: String,
+}
+
+impl Init {
+    /// The service of a new configuration for which no name was given.
+    pub const SERVICE: &str = "main";
+    /// Its connection string.
+    pub const CONNECTION: &str = "dbname=postgres";
 }
 
 /// One service, or all of the configuration.

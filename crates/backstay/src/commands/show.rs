@@ -12,6 +12,7 @@ use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
 use crate::suggest;
+use crate::units::count;
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{
     BaseReader, Head, HeadVerdict, Repository, RepositoryError, RunFinished, RunStarted, StoreError,
@@ -178,7 +179,10 @@ impl Shown {
         let totals = &head.totals;
         lines.extend([
             ("files", format!("{}, {}", totals.files, totals.bytes)),
-            ("stored", format!("{} in {} packs", totals.stored, totals.packs)),
+            (
+                "stored",
+                format!("{} in {}", totals.stored, count(totals.packs as usize, "pack")),
+            ),
             (
                 "keys",
                 format!("data {}, index {}, facts {}", ids.data, ids.index, ids.facts),

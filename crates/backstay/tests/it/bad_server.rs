@@ -251,14 +251,14 @@ async fn targets_that_cannot_be_reached_touch_nothing() {
         .whole("restore main --to '2026-10-25 02:30' --into copy   (in Berlin)");
     assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
     assert_golden("bad-server/targets.txt", &text);
-    a_wrong_key_opens_no_backup(&place);
+    a_wrong_key_opens_no_backup(&place, &server);
 }
 
-fn a_wrong_key_opens_no_backup(place: &Place) {
+fn a_wrong_key_opens_no_backup(place: &Place, server: &PgServer) {
     place.write("backstay.key", "08".repeat(32));
     let mut text = String::new();
-    for line in ["list", "restore main --to latest --into copy"] {
-        text += &refused(place, None, line);
+    for line in ["list", "restore main --to latest --into copy", "check"] {
+        text += &refused(place, Some(server), line);
     }
     assert_golden("bad-server/wrong-key.txt", &text);
 }

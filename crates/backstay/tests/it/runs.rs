@@ -11,8 +11,8 @@ fn place_with_a_failed_run() -> (Place, String) {
     place.finish(place.command(&["init", "main", "--postgresql", "host=/nowhere user=postgres"]));
     assert_eq!(place.run("backup main").exit, 8);
     let names = tree(&place.directory.join("backups/facts/runs")).into_keys();
-    let run = names.filter_map(|name| Some(name.file_stem()?.to_str()?.to_owned()));
-    let run = run.filter(|name| name.contains("-backup-")).last().unwrap();
+    let mut runs = names.filter_map(|name| Some(name.file_stem()?.to_str()?.to_owned()));
+    let run = runs.rfind(|name| name.contains("-backup-")).unwrap();
     (place, run)
 }
 
