@@ -13,6 +13,7 @@ use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::{Conninfo, PostgresSource};
 use backstay_repository::{KeyWarning, Recipient, Repository, RepositoryError, SystemChance};
 use backstay_store::{LocalDirectory, Patience, RetryingStore, Store, StoreError};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Whether the place of the repository may be made.
@@ -34,7 +35,7 @@ pub async fn store(session: &mut Session, place: Place) -> Result<Arc<dyn Store>
         Place::Made => LocalDirectory::create(path, Arc::clone(&clock)).await,
     };
     let directory = directory.map_err(|error| match error {
-        StoreError::NotFound { .. } => absent(&config),
+        StoreError::NotFound { .. } => absent(&config, path, place),
         error => Failure::from(&error).at(config.repository.value.to_string()),
     })?;
     Ok(Arc::new(RetryingStore::new(
@@ -58,10 +59,21 @@ pub async fn repository(session: &mut Session) -> Result<Repository, Failure> {
     Ok(repository)
 }
 
-fn absent(config: &Config) -> Failure {
-    let message = "there is no repository at this place: the directory is not there";
-    let help =
-        "check repo in the configuration, and that the disk is mounted; or make a new one: backstay init";
+fn absent(config: &Config, path: &Path, wanted: Place) -> Failure {
+    let (message, help) = match (path.exists(), wanted) {
+        (true, _) => (
+            "there can be no repository at this place: what is there is no directory",
+            "correct repo in the configuration: it names the directory of the repository",
+        ),
+        (false, Place::Existing) => (
+            "there is no repository at this place: the directory is not there",
+            "check repo in the configuration, and that the disk is mounted; or make a new one: backstay init",
+        ),
+        (false, Place::Made) => (
+            "the directory of the repository cannot be made",
+            "check repo in the configuration: it names a directory on a disk that is mounted and can be written",
+        ),
+    };
     Failure::new(Code::RepositoryRefused, message, help).at(config.repository.value.to_string())
 }
 

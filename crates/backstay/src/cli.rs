@@ -362,11 +362,18 @@ pub struct KeyNew {
 #[derive(Args, Debug)]
 pub struct Init {
     /// The name of the first service in a new configuration
-    #[arg(value_name = "SERVICE", default_value = "main")]
+    #[arg(value_name = "SERVICE", default_value = Init::SERVICE)]
     pub service: SourceName,
     /// How to reach its server
-    #[arg(long, value_name = "CONNECTION", default_value = "dbname=postgres")]
+    #[arg(long, value_name = "CONNECTION", default_value = Init::CONNECTION)]
     pub postgresql: String,
+}
+
+impl Init {
+    /// The service of a new configuration for which no name was given.
+    pub const SERVICE: &str = "main";
+    /// Its connection string.
+    pub const CONNECTION: &str = "dbname=postgres";
 }
 
 /// One service, or all of the configuration.
@@ -383,9 +390,9 @@ pub struct Backup {
     /// A service of the configuration
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// How long to keep it: 35d, 1y, 3y or 7y
-    #[arg(long, value_name = "CLASS", default_value = "35d")]
-    pub keep: RetentionClass,
+    /// How long to keep it: 35d, 1y, 3y or 7y [else: by its rank, as retention in the configuration says]
+    #[arg(long, value_name = "CLASS")]
+    pub keep: Option<RetentionClass>,
     /// Let the server take its usual time for the checkpoint instead of making one at once
     #[arg(long)]
     pub spread: bool,

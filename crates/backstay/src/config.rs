@@ -11,6 +11,7 @@ mod locate;
 mod raw;
 pub mod redact;
 mod resolve;
+mod retention;
 mod services;
 mod shown;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod text;
 use crate::codes::Code;
 use crate::failure::Failure;
 use crate::suggest;
-use backstay_terms::{RetentionClass, SourceName};
+use backstay_terms::SourceName;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use keys::KeySource;
 pub use locate::{Found, locate};
 pub use resolve::{Overrides, load, load_from};
+pub use retention::{RankClass, Retention};
 pub use services::{Connection, Service};
 pub use shown::Shown;
 
@@ -103,17 +105,6 @@ pub struct Objective {
     pub rto: Setting<Duration>,
 }
 
-/// The class of a backup by its rank in the week and the day.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// The first full backup of a week.
-    pub weekly: Setting<RetentionClass>,
-    /// The first backup of a day.
-    pub daily: Setting<RetentionClass>,
-    /// Every other backup.
-    pub rest: Setting<RetentionClass>,
-}
-
 /// The whole configuration, resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -131,7 +122,7 @@ pub struct Config {
     pub profile: Setting<Profile>,
     /// What is promised for every service.
     pub objective: Objective,
-    /// How long backups are kept.
+    /// How long backups of every service are kept.
     pub retention: Retention,
     /// The services by name.
     pub services: BTreeMap<SourceName, Service>,
@@ -176,7 +167,7 @@ impl Config {
 }
 
 /// Every key of the file, as a path; the reference has a row for each.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 16] = [
     "version",
     "repo",
     "repository_id",
@@ -191,5 +182,6 @@ pub const KEYS: [&str; 15] = [
     "services.NAME.postgresql",
     "services.NAME.slot",
     "services.NAME.objective",
+    "services.NAME.retention",
     "services.NAME.tablespaces",
 ];

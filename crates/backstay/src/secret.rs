@@ -144,7 +144,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
             "or, only for a repository that holds nothing yet: backstay key new {shown}"
         ));
     }
-    let help = "give the user that runs this the right to read it";
+    let help = match error.kind() {
+        std::io::ErrorKind::IsADirectory => {
+            "name the file in this directory under keys: in the configuration"
+        }
+        _ => "give the user that runs this the right to read it",
+    };
     Failure::new(
         Code::KeyMissing,
         format!("the key file {shown} cannot be read"),

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Integrity,
     /// A key is wrong or missing.
     Key,
+    /// A defect of ours.
+    Defect,
 }
 
 /// On which side of what can be recovered a target lies.
@@ -78,6 +80,14 @@ pub enum EngineError {
         /// What to do.
         advice: String,
     },
+    /// A task of a job panicked.
+    #[error("the {task} stopped itself: {what}")]
+    TaskFailed {
+        /// Which.
+        task: &'static str,
+        /// What it said.
+        what: String,
+    },
     /// Something restored or verified is not what was recorded.
     #[error("{what}")]
     Integrity {
@@ -102,6 +112,7 @@ impl EngineError {
             Self::NoSuchThing { .. } => ErrorKind::NoSuchThing,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Integrity { .. } => ErrorKind::Integrity,
+            Self::TaskFailed { .. } => ErrorKind::Defect,
         }
     }
 
@@ -113,6 +124,10 @@ impl EngineError {
             Self::Unreachable { advice, .. }
             | Self::NoSuchThing { advice, .. }
             | Self::Refused { advice, .. } => advice.clone(),
+            Self::TaskFailed { .. } => {
+                "report it with the lines above: this is a defect; what is stored stays readable, run again"
+                    .into()
+            }
             Self::Integrity { .. } => "do not use what was restored; run: backstay verify".into(),
         }
     }

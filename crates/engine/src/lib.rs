@@ -8,6 +8,7 @@ mod error;
 mod fact;
 pub mod jobs;
 pub mod plan;
+mod supervisor;
 
 pub use error::{EngineError, ErrorKind, Side};
 pub use fact::{Fact, Observer, Silent};

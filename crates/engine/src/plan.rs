@@ -1,9 +1,10 @@
-//! Plans: what a restore needs, what can be restored at all.
+//! Plans: what a restore needs, what can be restored at all, how long a backup is kept.
 //!
 //! Promise: decisions are pure functions of what the catalog says; reading the catalog is kept beside them, in `Catalog`.
 
 mod catalog;
 mod chain;
+pub mod class;
 mod resolve;
 mod restore;
 pub mod retention;

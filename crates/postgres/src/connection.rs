@@ -6,6 +6,7 @@
 
 mod copy;
 mod open;
+mod refusal;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,6 +3,7 @@
 //! Promise: no message contains a password. `retry` is a property of the error, never a guess from text.
 //! Not here: logging and exit codes (engine, the binary).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -89,6 +90,38 @@ pub enum PostgresError {
         /// What the server suggests, if anything.
         hint: Option<String>,
     },
+    /// The server is set up to take no replication connection at all.
+    #[error("{host} takes no replication connections: wal_level is {wal_level}, max_wal_senders is 0")]
+    NoReplication {
+        /// Address as in the connection string.
+        host: String,
+        /// The setting in force.
+        wal_level: String,
+    },
+    /// The server has replication connections, and others use them all.
+    #[error("every WAL sender of {host} is in use: max_wal_senders is {limit}")]
+    WalSendersBusy {
+        /// Address as in the connection string.
+        host: String,
+        /// How many there are.
+        limit: u32,
+    },
+    /// The server can never have as many replication connections at once as a base backup takes.
+    #[error("a base backup takes two WAL senders of {host}, and max_wal_senders is {limit}")]
+    WalSendersTooFew {
+        /// Address as in the connection string.
+        host: String,
+        /// How many there are.
+        limit: u32,
+    },
+    /// The role may log in and may not replicate.
+    #[error("the role \"{user}\" has no right to replicate: {message} (42501)")]
+    ReplicationDenied {
+        /// The role.
+        user: String,
+        /// What the server said.
+        message: String,
+    },
     /// The server closed the connection, or the network did.
     #[error("the connection to {host} was lost: {source}")]
     Lost {
@@ -136,7 +169,24 @@ pub enum PostgresError {
 
 impl PostgresError {
     /// What the person can do.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> Cow<'static, str> {
+        match self {
+            Self::NoReplication { wal_level, .. } => no_replication_advice(wal_level).into(),
+            Self::WalSendersBusy { limit, .. } => format!(
+                "run again when one is free (SELECT pid, application_name FROM pg_stat_replication names who has them), or \
+                 ALTER SYSTEM SET max_wal_senders = {}; then restart the server",
+                limit.saturating_add(WALSENDERS_MORE)
+            )
+            .into(),
+            Self::ReplicationDenied { user, .. } => {
+                format!("ALTER ROLE \"{}\" REPLICATION;", user.replace('"', "\"\"")).into()
+            }
+            other => other.fixed_advice().into(),
+        }
+    }
+
+    /// The advice that is the same for every server.
+    pub(crate) fn fixed_advice(&self) -> &'static str {
         match self {
             Self::Conninfo(error) => error.advice(),
             Self::Connect { .. } => "check that the server runs and that host and port are right",
@@ -159,6 +209,12 @@ impl PostgresError {
                 "set password_encryption = scram-sha-256 and a matching line in pg_hba.conf"
             }
             Self::Server { sqlstate, .. } => server_advice(*sqlstate),
+            Self::NoReplication { .. } | Self::WalSendersBusy { .. } | Self::WalSendersTooFew { .. } => {
+                "ALTER SYSTEM SET max_wal_senders = 10; then restart the server"
+            }
+            Self::ReplicationDenied { .. } => {
+                "give the role the right to replicate: ALTER ROLE … REPLICATION"
+            }
             Self::Protocol(_) => {
                 "check that the address is a PostgreSQL server and not a pooler; report this if it is"
             }
@@ -186,7 +242,11 @@ impl PostgresError {
     pub fn kind(&self) -> SourceErrorKind {
         match self {
             Self::Connect { .. } | Self::Timeout { .. } | Self::Lost { .. } => SourceErrorKind::Unreachable,
-            Self::PasswordMissing { .. } | Self::Authentication { .. } => SourceErrorKind::Unauthenticated,
+            Self::PasswordMissing { .. } | Self::Authentication { .. } | Self::ReplicationDenied { .. } => {
+                SourceErrorKind::Unauthenticated
+            }
+            Self::WalSendersBusy { .. } => SourceErrorKind::Conflict,
+            Self::NoReplication { .. } | Self::WalSendersTooFew { .. } => SourceErrorKind::Refused,
             Self::Conninfo(_)
             | Self::Tls { .. }
             | Self::TlsCommonNameOnly { .. }
@@ -230,14 +290,31 @@ impl From<PostgresError> for SourceError {
     }
 }
 
+/// So many WAL senders more than there are is what a person is told to set.
+const WALSENDERS_MORE: u32 = 5;
+
+fn no_replication_advice(wal_level: &str) -> &'static str {
+    match wal_level {
+        "minimal" => {
+            "ALTER SYSTEM SET wal_level = 'replica'; ALTER SYSTEM SET max_wal_senders = 10; then restart the server"
+        }
+        _ => "ALTER SYSTEM SET max_wal_senders = 10; then restart the server",
+    }
+}
+
 fn server_advice(sqlstate: SqlState) -> &'static str {
     match &sqlstate.0 {
         b"28P01" => "check the password: PGPASSWORD, the connection string or ~/.pgpass",
         b"28000" => {
-            "add a line for this user and address to pg_hba.conf, for the database \"replication\" too"
+            "see that the role exists and may log in, and add a line for it and this address to pg_hba.conf, for the database \"replication\" too"
         }
         b"42501" => "grant the role what it lacks: ALTER ROLE … REPLICATION, GRANT pg_monitor",
-        b"53300" => "raise max_connections or max_wal_senders at the server",
+        b"53300" => {
+            "run again when a connection is free, or raise max_connections or max_wal_senders at the server"
+        }
+        b"53400" => {
+            "drop a slot that nobody needs (SELECT slot_name, active FROM pg_replication_slots), or raise max_replication_slots and restart the server"
+        }
         b"58P01" => "the server has removed this WAL: take a new base backup",
         b"55006" => "another client uses the replication slot: stop it, or name another slot",
         b"XX001" => "the server found damaged pages: repair or restore the named files",
@@ -312,6 +389,10 @@ impl SqlState {
     pub const OBJECT_IN_USE: Self = Self(*b"55006");
     /// No such object, here a slot.
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    /// Every connection of the kind asked for is in use.
+    pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// The role may not log in, or pg_hba.conf has no line that lets it in.
+    pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
     /// The role may not.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
 
@@ -325,7 +406,8 @@ impl SqlState {
 
     fn kind(self) -> SourceErrorKind {
         match &self.0 {
-            b"28P01" => SourceErrorKind::Unauthenticated,
+            b"28P01" | b"28000" | b"42501" => SourceErrorKind::Unauthenticated,
+            b"53300" | b"53400" => SourceErrorKind::Conflict,
             b"58P01" => SourceErrorKind::LogGone,
             b"XX001" | b"XX002" => SourceErrorKind::Damaged,
             _ if self == Self::OBJECT_IN_USE => SourceErrorKind::Conflict,

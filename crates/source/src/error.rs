@@ -18,11 +18,11 @@ pub enum Retry {
 pub enum SourceErrorKind {
     /// Nobody answers, or the connection broke.
     Unreachable,
-    /// The credential is wrong or missing.
+    /// The credential is wrong or missing, or its role lacks a right.
     Unauthenticated,
-    /// The role lacks a right, or the server is configured so that this cannot work.
+    /// The system is configured so that this cannot work.
     Refused,
-    /// Someone else uses it: the replication slot, the port.
+    /// Someone else uses it: the replication slot, every connection, the port.
     Conflict,
     /// The log asked for is gone from the source: a gap.
     LogGone,

@@ -9,8 +9,11 @@ use crate::commands::seen::last_trouble;
 use crate::config::Service;
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::units::count;
 use backstay_postgres::PostgresSource;
-use backstay_repository::{BackupKind, Head, HeadVerdict, Inventory, LogCheck, LogStore, Repository};
+use backstay_repository::{
+    BackupKind, BackupObjects, Head, HeadState, HeadVerdict, Inventory, LogCheck, LogStore, Repository,
+};
 use backstay_source::{Finding, Source};
 use backstay_terms::{EngineKind, RetentionClass};
 use jiff::{SignedDuration, Timestamp};
@@ -49,7 +52,8 @@ pub(super) async fn findings(
                 .filter_map(|backup| backup.opened())
                 .collect();
             findings.extend(system(&server, &heads).await);
-            findings.push(newest(service, &heads, now));
+            findings.extend(closed(&inventory));
+            findings.extend(newest(service, &inventory, &heads, now));
             findings.extend(weekly(service, &heads, now));
             findings.push(settled(repository, service, &inventory, now));
         }
@@ -83,7 +87,29 @@ async fn system(server: &PostgresSource, heads: &[&Head]) -> Option<Finding> {
     })
 }
 
-fn newest(service: &Service, heads: &[&Head], now: Timestamp) -> Finding {
+/// Backups that are there and that the configured keys do not open.
+fn closed(inventory: &Inventory) -> Option<Finding> {
+    let mut closed = inventory.backups.iter().filter_map(|backup| match &backup.head {
+        HeadState::Closed(_, why) => Some(why),
+        _ => None,
+    });
+    let first = closed.next()?;
+    let number = 1 + closed.count();
+    let cannot = format!("{} cannot be opened: {first}", count(number, "stored backup"));
+    let fix = "see which key opens what: backstay key check";
+    Some(Finding::failure("sealed", cannot, fix))
+}
+
+/// How the newest backup is; none if all that is stored is sealed to us, which is told already.
+fn newest(service: &Service, inventory: &Inventory, heads: &[&Head], now: Timestamp) -> Option<Finding> {
+    let sealed = |backup: &BackupObjects| matches!(backup.head, HeadState::Closed(..));
+    if heads.is_empty() && inventory.backups.iter().any(sealed) {
+        return None;
+    }
+    Some(newest_opened(service, heads, now))
+}
+
+fn newest_opened(service: &Service, heads: &[&Head], now: Timestamp) -> Finding {
     let fix = format!("backstay backup {}", service.name);
     let Some(head) = heads.iter().rev().find(|head| head.is_usable(now)) else {
         let what = match heads.is_empty() {
@@ -116,9 +142,20 @@ fn weekly(service: &Service, heads: &[&Head], now: Timestamp) -> Option<Finding>
         false => Finding::warning(
             "weekly",
             "no full backup of this week is kept for a year or longer",
-            format!("backstay backup {} --keep 1y", service.name),
+            weekly_fix(service),
         ),
     })
+}
+
+/// A backup of its own accord is enough where the configuration keeps one a week for so long.
+fn weekly_fix(service: &Service) -> String {
+    match service.retention.policy().weekly {
+        None | Some(RetentionClass::Days35) => format!(
+            "set retention: {{ weekly: 7y }} in the configuration, or take one by hand: backstay backup {} --keep 1y",
+            service.name
+        ),
+        Some(_) => format!("backstay backup {}", service.name),
+    }
 }
 
 fn settled(repository: &Repository, service: &Service, inventory: &Inventory, now: Timestamp) -> Finding {

@@ -1,9 +1,13 @@
 //! `backup`: takes a full backup now.
+//!
+//! Promise: how long it is kept is chosen before its first byte is written, because its names and its keys carry the class;
+//! the choice and its reason are printed.
 
 use crate::access;
 use crate::cli::Backup;
 use crate::codes::Code;
 use crate::commands::scratch::Scratch;
+use crate::config::Service;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
@@ -12,9 +16,11 @@ use crate::session::Session;
 use crate::watch::Watch;
 use backstay_engine::jobs::backup::BackupJob;
 use backstay_engine::jobs::stream::settle_all;
+use backstay_engine::plan::class::{self, Because, Chosen};
 use backstay_engine::plan::show_time;
-use backstay_repository::{Head, HeadVerdict};
+use backstay_repository::{Head, HeadVerdict, Repository};
 use backstay_source::Checkpoint;
+use backstay_terms::{EngineKind, RetentionClass};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -29,11 +35,12 @@ pub async fn backup(session: &mut Session, arguments: &Backup) -> Result<Box<dyn
         let help = "set TMPDIR to a directory that you may write to";
         Failure::new(Code::LocalFile, "no scratch directory can be made", help).caused_by(&error)
     })?;
+    let chosen = choose(&repository, service, arguments.keep).await?;
     let job = BackupJob {
         name: service.name.clone(),
         source: Arc::new(access::server(session, service)?),
         repository,
-        class: arguments.keep,
+        class: chosen.class,
         checkpoint: if arguments.spread {
             Checkpoint::Spread
         } else {
@@ -45,11 +52,39 @@ pub async fn backup(session: &mut Session, arguments: &Backup) -> Result<Box<dyn
     };
     let head = job.run().await;
     watch.finish();
-    Ok(Box::new(Taken { head: head? }))
+    Ok(Box::new(Taken { head: head?, chosen }))
+}
+
+/// The class that was asked for, else that of the rank which is still open.
+async fn choose(
+    repository: &Repository,
+    service: &Service,
+    asked: Option<RetentionClass>,
+) -> Result<Chosen, Failure> {
+    if let Some(class) = asked {
+        return Ok(Chosen::asked(class));
+    }
+    let now = repository.now();
+    let rivals = class::rivals(repository, EngineKind::Postgres, &service.name, now).await?;
+    Ok(class::choose(&rivals, service.retention.policy(), now))
 }
 
 struct Taken {
     head: Head,
+    chosen: Chosen,
+}
+
+impl Taken {
+    /// Why it is kept for so long. A damaged backup keeps its class and loses its rank.
+    fn because(&self) -> String {
+        let because = self.chosen.because;
+        match (self.head.verdict, because) {
+            (HeadVerdict::Damaged, Because::FirstOfWeek { .. } | Because::FirstOfDay { .. }) => {
+                format!("meant to be {because}; the next one takes its place")
+            }
+            _ => because.to_string(),
+        }
+    }
 }
 
 impl Report for Taken {
@@ -61,8 +96,13 @@ impl Report for Taken {
             text.push_str(&format!("at        {}\n", show_time(log.stop_time)));
         }
         text.push_str(&format!(
-            "holds     {} files, {}; {} stored in {seconds:.1} s\nkept      {} (class {})\n",
-            head.totals.files, head.totals.bytes, head.totals.stored, head.expires_at, head.class
+            "holds     {} files, {}; {} stored in {seconds:.1} s\nkept      {}, until {}: {}\n",
+            head.totals.files,
+            head.totals.bytes,
+            head.totals.stored,
+            head.class,
+            crate::time::to_the_second(head.expires_at),
+            self.because()
         ));
         for damage in &head.damage {
             text.push_str(&format!("damaged   {damage}\n"));
@@ -71,7 +111,7 @@ impl Report for Taken {
     }
 
     fn json(&self) -> Value {
-        json!({ "backup": self.head })
+        json!({ "backup": self.head, "kept": self.chosen })
     }
 
     fn exit(&self) -> Exit {

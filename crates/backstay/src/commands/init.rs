@@ -9,7 +9,7 @@ use crate::checks::{self, Findings};
 use crate::cli::Init;
 use crate::codes::Code;
 use crate::commands::key;
-use crate::config::{Config, KeySource, RepositoryPlace};
+use crate::config::{Config, KeySource, RepositoryPlace, Service};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::new_file;
@@ -42,6 +42,9 @@ struct Initialised {
 pub async fn init(session: &mut Session, arguments: &Init) -> Result<Box<dyn Report>, Failure> {
     let made_config = make_config(session, arguments)?;
     let config = session.config()?;
+    if made_config == Made::Before {
+        warn_about_unused(session, &config, arguments);
+    }
     let keys = make_keys(&config)?;
     let (repository, made_repository) = make_repository(session).await?;
     let services: Vec<_> = config.services.values().collect();
@@ -83,6 +86,21 @@ fn make_config(session: &Session, arguments: &Init) -> Result<Made, Failure> {
         Failure::new(Code::LocalFile, message, help).caused_by(&error)
     })?;
     Ok(Made::Now)
+}
+
+/// A configuration that is there is never changed, so what was said for a new one has no effect.
+fn warn_about_unused(session: &mut Session, config: &Config, arguments: &Init) {
+    let service = config.services.get(&arguments.service);
+    let connection = |service: &Service| service.postgresql.value.expose() == arguments.postgresql;
+    let said_nothing = arguments.postgresql == Init::CONNECTION
+        && (service.is_some() || arguments.service.as_str() == Init::SERVICE);
+    if said_nothing || service.is_some_and(connection) {
+        return;
+    }
+    let (file, name) = (config.file.display(), &arguments.service);
+    session.printer.warning(&format!(
+        "{file} was there already and is not changed: write {name} and its connection under services: there"
+    ));
 }
 
 fn configuration(repo: &str, arguments: &Init) -> String {

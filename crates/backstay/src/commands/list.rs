@@ -1,6 +1,6 @@
 //! `list`: the backups.
 
-use super::seen::{Seen, chosen};
+use super::seen::{NO_SERVICES, Seen, chosen};
 use crate::access;
 use crate::cli::Services;
 use crate::failure::Failure;
@@ -58,6 +58,9 @@ impl List {
 
 impl Report for List {
     fn human(&self, look: &Look) -> String {
+        if self.seen.is_empty() {
+            return NO_SERVICES.to_owned();
+        }
         let mut table = Table::new([
             Column::needed("BACKUP"),
             Column::needed("SERVICE"),

@@ -17,6 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// What a list of services says when there is none.
+pub const NO_SERVICES: &str = "the configuration has no services yet: add one under services: NAME: { postgresql: \"host=HOST user=NAME dbname=postgres\" }\n";
+
 /// How far back a failed run is worth mentioning.
 const TROUBLE_AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 

@@ -11,8 +11,12 @@ use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
+use crate::suggest;
+use crate::units::count;
 use backstay_repository::layout::{self, RunMoment};
-use backstay_repository::{BaseReader, Head, HeadVerdict, Repository, RunFinished, RunStarted, StoreError};
+use backstay_repository::{
+    BaseReader, Head, HeadVerdict, Repository, RepositoryError, RunFinished, RunStarted, StoreError,
+};
 use backstay_terms::{BackupId, EntryRole, Lsn, RunId};
 use serde_json::{Value, json};
 
@@ -69,7 +73,11 @@ impl Wanted {
         if text != "latest" {
             return text.parse().map(Wanted::Backup).map_err(|_| {
                 let message = format!("{text:?} is neither latest, run nor the id of a backup");
-                Failure::new(Code::Usage, message, "see which there are: backstay list")
+                let help = match suggest::nearest(text, ["latest", "run"]) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "see which there are: backstay list".to_owned(),
+                };
+                Failure::new(Code::Usage, message, help)
             });
         }
         if service.is_none() && config.services.len() > 1 {
@@ -171,7 +179,10 @@ impl Shown {
         let totals = &head.totals;
         lines.extend([
             ("files", format!("{}, {}", totals.files, totals.bytes)),
-            ("stored", format!("{} in {} packs", totals.stored, totals.packs)),
+            (
+                "stored",
+                format!("{} in {}", totals.stored, count(totals.packs as usize, "pack")),
+            ),
             (
                 "keys",
                 format!("data {}, index {}, facts {}", ids.data, ids.index, ids.facts),
@@ -231,10 +242,24 @@ async fn show_run(session: &mut Session, id: &str) -> Result<Box<dyn Report>, Fa
     let ended = layout::run(&run, RunMoment::Finished)?;
     let shown = match repository.store().head(&ended.key).await {
         Ok(_) => Run::Ended(Box::new(repository.read_run_finished(&run).await?)),
-        Err(StoreError::NotFound { .. }) => Run::Open(repository.read_run_started(&run).await?),
+        Err(StoreError::NotFound { .. }) => Run::Open(started(&repository, &run).await?),
         Err(error) => return Err(error.into()),
     };
     Ok(Box::new(shown))
+}
+
+async fn started(repository: &Repository, run: &RunId) -> Result<RunStarted, Failure> {
+    match repository.read_run_started(run).await {
+        Err(RepositoryError::Store(StoreError::NotFound { .. })) => {
+            let help = "status and check name the last one that failed";
+            Err(Failure::new(
+                Code::NotFound,
+                format!("there is no run {run}"),
+                help,
+            ))
+        }
+        answer => Ok(answer?),
+    }
 }
 
 impl Report for Run {

@@ -2,7 +2,7 @@
 //!
 //! Promise: one line per service answers; what is wrong follows with the next command to type.
 
-use super::seen::{Seen, chosen, last_trouble, show_range};
+use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, show_range};
 use crate::access;
 use crate::cli::{OnViolation, Status as Arguments};
 use crate::exit::Exit;
@@ -167,7 +167,7 @@ impl Status {
 impl Report for Status {
     fn human(&self, look: &Look) -> String {
         if self.answers.is_empty() {
-            return "the configuration has no services yet: add one under services:\n".to_owned();
+            return NO_SERVICES.to_owned();
         }
         let mut text = self.table(look);
         for answer in &self.answers {

@@ -1,6 +1,6 @@
 //! `window`: the ranges of time that can be recovered, and the gaps between them.
 
-use super::seen::{Seen, chosen, moment, show_range};
+use super::seen::{NO_SERVICES, Seen, chosen, moment, show_range};
 use crate::access;
 use crate::cli::Services;
 use crate::failure::Failure;
@@ -58,6 +58,9 @@ fn add_rows(table: &mut Table, seen: &Seen, look: &Look) {
 
 impl Report for Windows {
     fn human(&self, look: &Look) -> String {
+        if self.seen.is_empty() {
+            return NO_SERVICES.to_owned();
+        }
         let mut table = Table::new([
             Column::needed("SERVICE"),
             Column::needed("KIND"),

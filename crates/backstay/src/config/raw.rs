@@ -77,5 +77,6 @@ pub(super) struct RawService {
     pub postgresql: Option<Spanned<String>>,
     pub slot: Option<Spanned<String>>,
     pub objective: Option<RawObjective>,
+    pub retention: Option<RawRetention>,
     pub tablespaces: Option<BTreeMap<String, Spanned<String>>>,
 }

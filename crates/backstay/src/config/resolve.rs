@@ -5,15 +5,15 @@
 
 use super::keys::{KeySource, key};
 use super::locate::Found;
-use super::raw::{RawConfig, RawObjective, RawRetention, VersionOnly};
-use super::services::service;
+use super::raw::{RawConfig, RawObjective, VersionOnly};
+use super::retention::retention;
+use super::services::{Common, service};
 use super::text::Text;
 use super::{Config, Objective, Origin, Profile, RepositoryPlace, Retention, Setting, diagnose, locate};
 use crate::codes::Code;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::{suggest, units};
-use backstay_terms::RetentionClass;
 use serde_saphyr::Spanned;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -48,9 +48,14 @@ pub fn load_from(
     let profile = profile(&text, raw.profile, environment)?;
     let keys = keys(&text, &base, raw.keys.as_ref(), profile.value)?;
     let objective = objective(&text, raw.objective.unwrap_or_default(), &default_objective())?;
+    let retention = retention(&text, raw.retention.unwrap_or_default(), &Retention::usual())?;
+    let common = Common {
+        objective: &objective,
+        retention: &retention,
+    };
     let mut services = std::collections::BTreeMap::new();
     for (name, raw) in raw.services.unwrap_or_default() {
-        let service = service(&text, &name, raw, &objective)?;
+        let service = service(&text, &name, raw, &common)?;
         services.insert(service.name.clone(), service);
     }
     Ok(Config {
@@ -59,7 +64,7 @@ pub fn load_from(
             .repository_id
             .map(|raw| repository_id(&text, raw))
             .transpose()?,
-        retention: retention(&text, raw.retention.unwrap_or_default())?,
+        retention,
         file: found.path.clone(),
         file_origin: found.origin.clone(),
         keys,
@@ -329,30 +334,5 @@ pub(super) fn objective(text: &Text, raw: RawObjective, common: &Objective) -> R
     Ok(Objective {
         rpo: read(raw.rpo, &common.rpo)?,
         rto: read(raw.rto, &common.rto)?,
-    })
-}
-
-fn retention(text: &Text, raw: RawRetention) -> Result<Retention, Failure> {
-    let read = |raw: Option<Spanned<String>>, default| match raw {
-        None => Ok(Setting {
-            value: default,
-            origin: Origin::Default,
-        }),
-        Some(raw) => match raw.value.parse() {
-            Ok(value) => Ok(Setting {
-                value,
-                origin: Origin::Line(raw.referenced.line()),
-            }),
-            Err(reason) => {
-                let reason: String = reason;
-                let help = "the classes are fixed, because the lifecycle rules of the store name them";
-                Err(text.failure(Code::ConfigValue, reason, help, raw.referenced))
-            }
-        },
-    };
-    Ok(Retention {
-        weekly: read(raw.weekly, RetentionClass::Years7)?,
-        daily: read(raw.daily, RetentionClass::Year1)?,
-        rest: read(raw.rest, RetentionClass::Days35)?,
     })
 }

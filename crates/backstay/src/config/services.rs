@@ -6,8 +6,9 @@
 use super::raw::RawService;
 use super::redact::redact;
 use super::resolve::{objective, path_of};
+use super::retention::retention;
 use super::text::Text;
-use super::{Objective, Origin, Setting};
+use super::{Objective, Origin, Retention, Setting};
 use crate::codes::Code;
 use crate::failure::Failure;
 use backstay_terms::SourceName;
@@ -51,17 +52,25 @@ pub struct Service {
     pub slot: Setting<String>,
     /// What is promised for it.
     pub objective: Objective,
+    /// How long its backups are kept.
+    pub retention: Retention,
     /// Where a restore puts each tablespace: directory on the server to directory here.
     pub tablespaces: BTreeMap<PathBuf, Setting<PathBuf>>,
     /// The place of the connection string in the file, for pointing at it.
     pub place: String,
 }
 
+/// What holds for every service that says nothing else.
+pub(super) struct Common<'a> {
+    pub objective: &'a Objective,
+    pub retention: &'a Retention,
+}
+
 pub(super) fn service(
     text: &Text,
     name: &str,
     raw: Spanned<RawService>,
-    common: &Objective,
+    common: &Common<'_>,
 ) -> Result<Service, Failure> {
     let at = raw.referenced;
     let raw = raw.value;
@@ -77,8 +86,12 @@ pub(super) fn service(
     Ok(Service {
         slot: slot(text, name, raw.slot, at)?,
         objective: match raw.objective {
-            Some(raw) => objective(text, raw, common)?,
-            None => common.clone(),
+            Some(raw) => objective(text, raw, common.objective)?,
+            None => common.objective.clone(),
+        },
+        retention: match raw.retention {
+            Some(raw) => retention(text, raw, common.retention)?,
+            None => common.retention.clone(),
         },
         tablespaces: tablespaces(text, raw.tablespaces.unwrap_or_default())?,
         place: text.place(connection.referenced),

@@ -74,6 +74,9 @@ impl Config {
             list.setting(at("slot"), &service.slot);
             list.duration(at("objective.rpo"), &service.objective.rpo);
             list.duration(at("objective.rto"), &service.objective.rto);
+            list.setting(at("retention.weekly"), &service.retention.weekly);
+            list.setting(at("retention.daily"), &service.retention.daily);
+            list.setting(at("retention.rest"), &service.retention.rest);
             for (from, to) in &service.tablespaces {
                 list.add(
                     at(&format!("tablespaces.{}", from.display())),

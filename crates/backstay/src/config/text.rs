@@ -96,12 +96,18 @@ fn snippet(line: u64, column: u64, written: &str) -> String {
 }
 
 fn unreadable(path: &str, error: &std::io::Error) -> Failure {
-    let help = "give the user that runs this the right to read it, or name another file: --config FILE";
-    Failure::new(
-        Code::ConfigUnreadable,
-        "the configuration file cannot be read",
-        help,
-    )
-    .at(path)
-    .caused_by(error)
+    let message = "the configuration file cannot be read";
+    let help = match error.kind() {
+        std::io::ErrorKind::IsADirectory => {
+            format!(
+                "name the file in this directory: --config {}/backstay.yaml",
+                path.trim_end_matches('/')
+            )
+        }
+        _ => "give the user that runs this the right to read it, or name another file: --config FILE"
+            .to_owned(),
+    };
+    Failure::new(Code::ConfigUnreadable, message, help)
+        .at(path)
+        .caused_by(error)
 }

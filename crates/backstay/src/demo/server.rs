@@ -5,6 +5,7 @@
 
 use crate::codes::Code;
 use crate::failure::Failure;
+use backstay_clock::Clock;
 use backstay_postgres::{Connection, Conninfo, Mode};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 /// How long the server may take to answer.
 const READY_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait before asking again.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Where Debian keeps the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -37,7 +41,7 @@ pub struct Server {
 
 impl Server {
     /// Makes a cluster in `room` and starts it.
-    pub async fn start(room: &Path, path: &str) -> Result<Server, Failure> {
+    pub async fn start(room: &Path, path: &str, clock: &dyn Clock) -> Result<Server, Failure> {
         let programs = programs(path)?;
         let user = unprivileged()?;
         let (data, sockets) = (room.join("source"), room.join("run"));
@@ -53,7 +57,7 @@ impl Server {
         };
         server.initialise()?;
         server.launch()?;
-        server.wait_until_ready().await?;
+        server.wait_until_ready(clock).await?;
         Ok(server)
     }
 
@@ -131,14 +135,17 @@ impl Server {
         Ok(())
     }
 
-    async fn wait_until_ready(&self) -> Result<(), Failure> {
-        let waiting = async {
+    async fn wait_until_ready(&self, clock: &dyn Clock) -> Result<(), Failure> {
+        let answering = async {
             while self.connect().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                clock.sleep(POLL).await;
             }
         };
-        let late = |_| refused("the server did not answer within a minute");
-        tokio::time::timeout(READY_MAX, waiting).await.map_err(late)
+        // A server that accepts and says nothing would hold an attempt for ever.
+        tokio::select! {
+            () = answering => Ok(()),
+            () = clock.sleep(READY_MAX) => Err(refused("the server did not answer within a minute")),
+        }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -222,4 +229,26 @@ fn unprivileged() -> Result<Option<User>, Failure> {
     let user = find("postgres").or_else(|| find("nobody"));
     user.map(Some)
         .ok_or_else(|| refused("there is neither a user postgres nor a user nobody to run the server as"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_clock::SimClock;
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up_after_a_minute_of_the_clock() {
+        let nowhere = PathBuf::from("/nowhere");
+        let server = Server {
+            programs: nowhere.clone(),
+            data: nowhere.clone(),
+            sockets: nowhere,
+            user: None,
+            child: None,
+        };
+        let clock = SimClock::jumping();
+        let failure = server.wait_until_ready(&clock).await.unwrap_err();
+        assert_eq!(failure.message, "the server did not answer within a minute");
+        assert!(clock.instant() >= READY_MAX);
+    }
 }

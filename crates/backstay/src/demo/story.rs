@@ -113,7 +113,7 @@ impl Story {
             since: clock.instant(),
         };
         session.printer.note("A PostgreSQL server is made and filled ...");
-        let mut server = Server::start(self.room.path(), &self.path).await?;
+        let mut server = Server::start(self.room.path(), &self.path, clock.as_ref()).await?;
         let mut source = server.connect().await?;
         for sql in LOAD {
             run(&mut source, sql).await?;

@@ -36,5 +36,6 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Unreachable => Code::StoreUnreachable,
         ErrorKind::Integrity => Code::ProofFailed,
         ErrorKind::Key => Code::KeyWrong,
+        ErrorKind::Defect => Code::Defect,
     }
 }

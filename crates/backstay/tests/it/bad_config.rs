@@ -119,6 +119,19 @@ fn values_of_the_wrong_type_or_meaning() {
             after_head("retention: { weekly: 5y }\n"),
         ),
         (
+            "a class with a typing error",
+            after_head("retention: { rest: 35days, daily: 1yr }\n"),
+        ),
+        (
+            "a rank that is nearly off",
+            after_head("retention: { daily: of }\n"),
+        ),
+        ("nothing for the rest", after_head("retention: { rest: none }\n")),
+        (
+            "a rank of a service with a typing error",
+            after_head("services:\n  a: { postgresql: \"host=h\", retention: { wekly: 7y } }\n"),
+        ),
+        (
             "a profile that does not exist",
             after_head("profile: prodution\n"),
         ),

@@ -67,6 +67,50 @@ fn a_place_that_holds_something_else() {
 }
 
 #[test]
+fn a_place_that_cannot_be_a_directory() {
+    let place = configured("");
+    let mut text = String::new();
+    for line in [
+        "--repo file://./backstay.key list",
+        "--repo file://./backstay.key init",
+        "--repo file:///proc/nothing init",
+    ] {
+        text += &refused(&place, line);
+    }
+    assert_golden("bad-repository/no-directory.txt", &text);
+}
+
+#[test]
+fn what_is_said_for_a_new_configuration_is_not_dropped_silently_when_there_is_one() {
+    let place = initialised();
+    let config = fs::read(place.directory.join("backstay.yaml")).unwrap();
+    let warnings = |line: &str| place.run(line).err;
+    assert_eq!(warnings("init"), "");
+    assert_eq!(warnings("init main"), "");
+    let warned = "warning: ./backstay.yaml was there already and is not changed: write";
+    let rest = "and its connection under services: there\n";
+    assert_eq!(warnings("init other"), format!("{warned} other {rest}"));
+    assert_eq!(
+        warnings("init main --postgresql host=/elsewhere"),
+        format!("{warned} main {rest}")
+    );
+    assert_eq!(fs::read(place.directory.join("backstay.yaml")).unwrap(), config);
+}
+
+#[test]
+fn a_configuration_without_services_is_told_wherever_services_are_listed() {
+    let place = Place::with_config(
+        "version: 1\nrepo: file://./backups\nkeys: [ { file: ./backstay.key } ]\nservices:\n",
+    );
+    assert_eq!(place.run("init").exit, 0);
+    let mut text = String::new();
+    for line in ["status", "list", "window"] {
+        text += &place.run(line).whole(line);
+    }
+    assert_golden("bad-repository/no-services.txt", &text);
+}
+
+#[test]
 fn a_repository_json_that_was_cut_off() {
     let place = initialised();
     place.write("backups/repository.json", "{\"format\":1,\"repos");

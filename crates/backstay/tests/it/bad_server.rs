@@ -4,6 +4,7 @@ use crate::golden::assert_golden;
 use crate::mask::mask;
 use crate::program::Place;
 use crate::tree::{changes, tree};
+use backstay_postgres::Mode;
 use backstay_testkit::pg::{Listen, PgOptions, PgServer, free_port};
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
@@ -55,8 +56,8 @@ fn a_server_that_is_not_there() {
 async fn rights_and_passwords() {
     let options = PgOptions {
         listen: Listen::Loopback,
-        hba: ["all", "replication"]
-            .map(|what| format!("host {what} all 127.0.0.1/32 scram-sha-256"))
+        hba: ["all all", "replication plain"]
+            .map(|whom| format!("host {whom} 127.0.0.1/32 scram-sha-256"))
             .to_vec(),
         ..PgOptions::default()
     };
@@ -65,6 +66,14 @@ async fn rights_and_passwords() {
     let place = place_for(&(server.tcp_conninfo_text("plain") + " password=right"));
     assert_golden(
         "bad-server/no-replication-right.txt",
+        &(refused(&place, Some(&server), "backup main") + &refused(&place, Some(&server), "stream main")),
+    );
+    server
+        .sql("CREATE ROLE elsewhere LOGIN REPLICATION PASSWORD 'right'")
+        .await;
+    let place = place_for(&(server.tcp_conninfo_text("elsewhere") + " password=right sslmode=disable"));
+    assert_golden(
+        "bad-server/no-hba-line.txt",
         &refused(&place, Some(&server), "backup main"),
     );
     let place = place_for(&(server.tcp_conninfo_text("plain") + " password=wrong"));
@@ -88,29 +97,64 @@ async fn a_server_that_writes_too_little_log() {
     })
     .await;
     let place = place_for(&server.conninfo_text());
-    let text = refused(&place, Some(&server), "backup main") + &refused(&place, Some(&server), "check");
+    let mut text = String::new();
+    for line in ["backup main", "stream main", "check"] {
+        text += &refused(&place, Some(&server), line);
+    }
     assert_golden("bad-server/minimal.txt", &text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_walsenders_are_all_in_use() {
-    let conf = vec!["max_wal_senders = 1".to_owned()];
-    let server = PgServer::start_with(PgOptions {
-        conf,
-        ..PgOptions::default()
-    })
-    .await;
+    let server = server_with_walsenders(2).await;
     let place = place_for(&server.conninfo_text());
+    let other = server.connect(Mode::Replication).await.unwrap();
     assert_golden(
         "bad-server/no-walsender.txt",
         &refused(&place, Some(&server), "backup main"),
     );
+    other.close().await;
     assert_eq!(
         server
             .value("SELECT count(*)::text FROM pg_replication_slots")
             .await,
         "0"
     );
+}
+
+async fn server_with_walsenders(number: u32) -> PgServer {
+    PgServer::start_with(PgOptions {
+        conf: vec![format!("max_wal_senders = {number}")],
+        ..PgOptions::default()
+    })
+    .await
+}
+
+/// Nobody else holds one, so no waiting would help: this is no conflict.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_fewer_walsenders_than_a_backup_takes() {
+    let server = server_with_walsenders(1).await;
+    let place = place_for(&server.conninfo_text());
+    let text = refused(&place, Some(&server), "backup main") + &refused(&place, Some(&server), "check");
+    assert_golden("bad-server/one-walsender.txt", &text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_slot_stays_in_use_ends_as_a_conflict_and_names_who_has_it() {
+    let server = PgServer::start().await;
+    let place = place_for(&server.conninfo_text());
+    let other = place_for(&server.conninfo_text());
+    let mut first = streaming(&place);
+    first.says("stream attached");
+    let process = server.value("SELECT pid::text FROM pg_stat_replication").await;
+    let before = tree(&other.directory);
+    let run = other.run("stream main");
+    assert_eq!(changes(&before, &tree(&other.directory)), Vec::<String>::new());
+    let (waited, error) = run.err.split_at(run.err.find("error[").unwrap());
+    assert_eq!(waited.matches("will be tried again").count(), 5, "{waited}");
+    assert_eq!((run.exit, run.out.as_str()), (7, ""));
+    assert_golden("bad-server/slot-in-use.txt", &error.replace(&process, "PROCESS"));
+    assert_eq!(first.stop(), Some(0));
 }
 
 /// Two streams overlap for a moment whenever one is replaced, so the second waits; it says so and can be stopped.
@@ -207,14 +251,14 @@ async fn targets_that_cannot_be_reached_touch_nothing() {
         .whole("restore main --to '2026-10-25 02:30' --into copy   (in Berlin)");
     assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
     assert_golden("bad-server/targets.txt", &text);
-    a_wrong_key_opens_no_backup(&place);
+    a_wrong_key_opens_no_backup(&place, &server);
 }
 
-fn a_wrong_key_opens_no_backup(place: &Place) {
+fn a_wrong_key_opens_no_backup(place: &Place, server: &PgServer) {
     place.write("backstay.key", "08".repeat(32));
     let mut text = String::new();
-    for line in ["list", "restore main --to latest --into copy"] {
-        text += &refused(place, None, line);
+    for line in ["list", "restore main --to latest --into copy", "check"] {
+        text += &refused(place, Some(server), line);
     }
     assert_golden("bad-server/wrong-key.txt", &text);
 }

@@ -20,6 +20,7 @@ services:
     postgresql: postgresql://backstay:s3cret@ledger:5433/postgres
     slot: backstay_ledger_2
     objective: { rpo: 1m }
+    retention: { daily: off, rest: 35d }
     tablespaces: { /srv/fast: /restore/fast }
 ";
 

@@ -70,6 +70,9 @@ fn class_of(core: &str, unit: Option<&str>) -> Option<&'static str> {
     {
         return Some("LSN");
     }
+    if core.len() == 8 && fits(core, "dddd-Wdd") {
+        return Some("WEEK");
+    }
     if core.len() == 34 && hex(&core.replace(['/', '.'], "")) {
         return Some("BRANCH");
     }

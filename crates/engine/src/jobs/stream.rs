@@ -44,6 +44,8 @@ pub(crate) enum Left {
 struct Course {
     /// Attempts in a row that failed.
     failures: u32,
+    /// So many conflicts in a row are borne.
+    conflicts_max: u32,
     /// Whether live ranges may wait to be settled.
     leftovers: Leftovers,
     /// Where the next attachment begins.
@@ -54,6 +56,7 @@ impl Course {
     fn new() -> Course {
         Course {
             failures: 0,
+            conflicts_max: CONFLICTS_MAX_FIRST,
             leftovers: Leftovers::Possible,
             origin: Origin::Frontier,
         }
@@ -61,6 +64,7 @@ impl Course {
 
     fn attached(&mut self) {
         (self.failures, self.leftovers) = (0, Leftovers::Possible);
+        self.conflicts_max = CONFLICTS_MAX_AGAIN;
     }
 }
 
@@ -76,8 +80,12 @@ pub(crate) enum Origin {
     FromNow,
 }
 
-/// How often in a row a slot may be found in use before the stream gives up.
-const CONFLICTS_MAX: u32 = 5;
+/// How often in a row a slot or every connection may be found in use before a stream that never attached gives up.
+const CONFLICTS_MAX_FIRST: u32 = 5;
+
+/// The same for a stream that was attached: what is in its way is most likely its own walsender of before, which a broken
+/// network keeps for wal_sender_timeout, a minute by default. Fifteen waits are longer, whatever is drawn.
+const CONFLICTS_MAX_AGAIN: u32 = 15;
 
 /// Whether live ranges may wait to be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,8 +175,8 @@ impl StreamJob {
                 course.failures = 0;
                 Ok(())
             }
-            // Somebody else streams: our own walsender of before may need a moment to notice that we are gone.
-            Some(SourceErrorKind::Conflict) if course.failures > CONFLICTS_MAX => Err(error),
+            // Somebody else streams, and will for longer than we may wait.
+            Some(SourceErrorKind::Conflict) if course.failures > course.conflicts_max => Err(error),
             _ if error.is_passing() => {
                 self.tell_retry(&error, course.failures);
                 Ok(())

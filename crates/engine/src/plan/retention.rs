@@ -133,7 +133,10 @@ fn kept_backups(catalog: &Inventory, now: Timestamp) -> Reasons {
                 drop(kept.insert(place, format!("its head cannot be opened: {why}")))
             }
             HeadState::Opened(_, head) if now < head.kept_until() => {
-                kept.insert(place, format!("it is promised until {}", head.kept_until()));
+                kept.insert(
+                    place,
+                    format!("it is promised until {}", second(head.kept_until())),
+                );
             }
             HeadState::Opened(..) => {}
         }
@@ -261,7 +264,11 @@ fn plan_backups(catalog: &Inventory, reasons: &Reasons, now: Timestamp, plan: &m
             head: (*object).clone(),
             parts: backup.parts().cloned().collect(),
             keys,
-            reason: format!("its promise ended {}, before {now}", head.kept_until()),
+            reason: format!(
+                "its promise ended {}, before {}",
+                second(head.kept_until()),
+                second(now)
+            ),
         });
     }
 }
@@ -293,7 +300,10 @@ fn plan_uncommitted(catalog: &Inventory, policy: &ExpiryPolicy, now: Timestamp, 
             backup: backup.place.backup.clone(),
             parts: backup.parts().cloned().collect(),
             keys,
-            reason: format!("no head names it, and its newest part was stored {newest}"),
+            reason: format!(
+                "no head names it, and its newest part was stored {}",
+                second(newest)
+            ),
         });
     }
     for wraps in &catalog.wraps {
@@ -312,7 +322,10 @@ fn plan_uncommitted(catalog: &Inventory, policy: &ExpiryPolicy, now: Timestamp, 
                 backup: wraps.generation.clone(),
                 parts: Vec::new(),
                 keys: wraps_of(catalog, &wraps.generation),
-                reason: format!("nothing of its generation is left, and it was stored {newest}"),
+                reason: format!(
+                    "nothing of its generation is left, and it was stored {}",
+                    second(newest)
+                ),
             });
         }
     }
@@ -340,7 +353,17 @@ fn keeps_parts<'a>(
         }
     }
     let young = !is_past(newest, policy.uncommitted, now);
-    young.then(|| format!("its newest part was stored {newest}: it may still be under way"))
+    young.then(|| {
+        format!(
+            "its newest part was stored {}: it may still be under way",
+            second(newest)
+        )
+    })
+}
+
+/// A moment as a person reads it: a fraction of a second decides nothing here.
+fn second(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment)
 }
 
 fn place_of(

@@ -26,6 +26,19 @@ use crate::wal::{VersionFacts, WalIdentity, Walker};
 use read_back::kept_path;
 pub(super) use read_back::{ReadBack, SegmentReader};
 
+/// The walsenders of one backup: its files, its WAL.
+const WALSENDERS: u32 = 2;
+
+/// The first WAL sender of a backup uses up a server that has no second one: waiting for it would never end.
+fn beside_the_first(error: PostgresError) -> PostgresError {
+    match error {
+        PostgresError::WalSendersBusy { host, limit } if limit < WALSENDERS => {
+            PostgresError::WalSendersTooFew { host, limit }
+        }
+        other => other,
+    }
+}
+
 /// Received bytes after which the server learns that it may forget them.
 const REPORT_BYTES: u64 = 16 << 20;
 
@@ -71,7 +84,8 @@ impl WalTail {
         // While the caller has no room nothing is read here, for as long as it takes: a walsender that hears nothing
         // meanwhile must not give up. A peer that died is found by TCP keepalive on either side.
         let conninfo = conninfo.clone().with_option("-c wal_sender_timeout=0");
-        let mut connection = Connection::connect(&conninfo, Mode::Replication).await?;
+        let connected = Connection::connect(&conninfo, Mode::Replication).await;
+        let mut connection = connected.map_err(beside_the_first)?;
         let name = format!("backstay_base_{}", connection.process_id());
         let slot = SlotName::new(&name)
             .ok_or_else(|| PostgresError::protocol("the server's process id is no number"))?;

@@ -1,7 +1,7 @@
 //! Finding a server that answers, and logging in.
 //!
 //! Promise: a refused login is final. Only `allow` and `prefer` ever fall back to another kind of channel.
-//! Not here: proving certificates (tls), the login itself (wire).
+//! Not here: proving certificates (tls), the login itself (wire), why a walsender is refused (refusal).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{ANSWER_TIMEOUT_DEFAULT, Answer, Connection, Mode, State, unexpected};
+use super::{ANSWER_TIMEOUT_DEFAULT, Answer, Connection, Mode, State, refusal, unexpected};
 use crate::conninfo::{Conninfo, Host, SslMode};
 use crate::error::PostgresError;
 use crate::tls;
@@ -24,6 +24,14 @@ enum Channel {
 }
 
 pub(super) async fn connect(conninfo: &Conninfo, mode: Mode) -> Result<Connection, PostgresError> {
+    match connect_any(conninfo, mode).await {
+        Err(error) if mode == Mode::Replication => Err(refusal::explain(conninfo, error).await),
+        answer => answer,
+    }
+}
+
+/// Connects to the first host that answers; an error is the server's own.
+pub(super) async fn connect_any(conninfo: &Conninfo, mode: Mode) -> Result<Connection, PostgresError> {
     let mut last = None;
     for host in &conninfo.hosts {
         match connect_host(conninfo, host, mode).await {

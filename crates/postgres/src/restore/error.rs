@@ -253,7 +253,7 @@ impl RestoreError {
                 "read the server's log, a file beside the directory with the ending .log"
             }
             Self::Deadline { .. } => "allow more time, or start the server by hand: its files are complete",
-            Self::Server(error) => error.advice(),
+            Self::Server(error) => error.fixed_advice(),
         }
     }
 

@@ -7,7 +7,7 @@ use backstay_source::Finding;
 
 use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
-use crate::error::PostgresError;
+use crate::error::{PostgresError, SqlState};
 use crate::replication::command::{SlotName, literal, server_version, show};
 use crate::replication::version::Dialect;
 use crate::wire::Rows;
@@ -76,20 +76,20 @@ fn version(connection: &Connection) -> Finding {
 }
 
 fn unreachable(error: &PostgresError, user: &str) -> Finding {
-    let state = error.sqlstate().map(|state| state.0);
-    let (id, fix) = match state.as_ref() {
-        Some(b"42501") => ("replication-role", format!("ALTER ROLE \"{user}\" REPLICATION;")),
-        Some(b"28000") => (
-            "pg-hba",
-            format!("add to pg_hba.conf: host replication {user} ADDRESS scram-sha-256, then reload"),
-        ),
-        Some(b"53300") => (
-            "wal-senders",
-            "ALTER SYSTEM SET max_wal_senders = 10; then restart the server".to_owned(),
-        ),
-        _ => ("server", error.advice().to_owned()),
+    let id = match error {
+        PostgresError::ReplicationDenied { .. } => "replication-role",
+        PostgresError::NoReplication { .. } | PostgresError::WalSendersBusy { .. } => "wal-senders",
+        PostgresError::Server { sqlstate, .. } if *sqlstate == SqlState::INVALID_AUTHORIZATION => {
+            let fix =
+                format!("add to pg_hba.conf: host replication {user} ADDRESS scram-sha-256, then reload");
+            return Finding::failure("pg-hba", error.to_string(), fix);
+        }
+        PostgresError::Server { sqlstate, .. } if *sqlstate == SqlState::TOO_MANY_CONNECTIONS => {
+            "wal-senders"
+        }
+        _ => "server",
     };
-    Finding::failure(id, error.to_string(), fix)
+    Finding::failure(id, error.to_string(), error.advice())
 }
 
 async fn ask(conninfo: &Conninfo, slot: Option<&SlotName>) -> Result<(Rows, Rows), PostgresError> {

@@ -313,8 +313,9 @@ async fn a_role_without_the_right_is_told_what_it_lacks() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "server: FATAL: must be superuser or replication role to start walsender (42501)"
+        "the role \"plain\" has no right to replicate: must be superuser or replication role to start walsender (42501)"
     );
+    assert_eq!(error.advice(), "ALTER ROLE \"plain\" REPLICATION;");
     let backstay = backstay_testkit::pg::parse(&text.replace("user=postgres", "user=backstay"));
     let mut backup = BaseBackup::begin(&backstay, &request(&server, "scratch"))
         .await

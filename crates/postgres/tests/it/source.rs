@@ -92,6 +92,20 @@ async fn what_stops_a_backup_is_found_with_what_to_type() {
         ("wal-level", Severity::Failure),
     ];
     assert_eq!(troubles(&findings), failures);
+    // Nobody answers the question about the settings: the server's own words stand.
+    let mute = server
+        .conninfo_text()
+        .replace("dbname=postgres", "dbname=not_there");
+    let findings = source(&mute).check().await;
+    assert_eq!(
+        (findings[0].id, findings[0].severity),
+        ("wal-senders", Severity::Failure)
+    );
+    assert!(
+        findings[0]
+            .what
+            .starts_with("server: FATAL: number of requested standby connections")
+    );
 
     let server = PgServer::start().await;
     server.sql("CREATE ROLE plain LOGIN").await;
@@ -102,7 +116,7 @@ async fn what_stops_a_backup_is_found_with_what_to_type() {
         findings[0],
         Finding::failure(
             "replication-role",
-            "server: FATAL: must be superuser or replication role to start walsender (42501)",
+            "the role \"plain\" has no right to replicate: must be superuser or replication role to start walsender (42501)",
             "ALTER ROLE \"plain\" REPLICATION;"
         )
     );

@@ -6,6 +6,7 @@
 use super::attach::{Attaching, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::{Left, Origin, StreamJob, Wish, stop_wished};
+use crate::supervisor::Supervisor;
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
@@ -19,7 +20,6 @@ use backstay_terms::{Branch, LogMark, Position};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 /// A stream that is attached.
 pub(crate) struct Attachment<'a> {
@@ -29,8 +29,8 @@ pub(crate) struct Attachment<'a> {
     writer: LogWriter,
     overlap: Option<Overlap>,
     frontier: Option<Position>,
-    uploads: JoinSet<Result<Stored, RepositoryError>>,
-    indexes: JoinSet<Result<(), RepositoryError>>,
+    uploads: Supervisor<Result<Stored, RepositoryError>>,
+    indexes: Supervisor<Result<(), RepositoryError>>,
     moments: Moments,
     mark: Option<LogMark>,
     file_size: u64,
@@ -91,21 +91,35 @@ impl<'a> Attachment<'a> {
             writer,
             overlap,
             frontier: attaching.frontier,
-            uploads: JoinSet::new(),
-            indexes: JoinSet::new(),
+            uploads: Supervisor::new(),
+            indexes: Supervisor::new(),
             moments,
             mark: None,
             file_size: start.identity.segment_size,
         })
     }
 
-    /// Follows the log until stopped, until the source ends it, or until an error.
+    /// Follows the log until stopped, until the source ends it, or until an error. No upload runs on after an error: the next
+    /// attachment begins with what is stored.
     pub async fn follow(mut self, wish: &mut watch::Receiver<Wish>) -> Result<Left, EngineError> {
+        let left = match self.read(wish).await {
+            Ok(left) => self.drain().await.map(|()| left),
+            Err(error) => Err(error),
+        };
+        if left.is_err() {
+            self.uploads.stop().await;
+            self.indexes.stop().await;
+        }
+        self.leave(left?).await
+    }
+
+    /// Reads until there is a reason to leave.
+    async fn read(&mut self, wish: &mut watch::Receiver<Wish>) -> Result<Left, EngineError> {
         let job = self.job;
         let clock = job.repository.clock();
         loop {
             if self.epoch_is_over() {
-                return self.leave(Left::EpochOver).await;
+                return Ok(Left::EpochOver);
             }
             let room = self.writer.state().held < job.cadence.held_max;
             let due = self
@@ -117,13 +131,13 @@ impl<'a> Attachment<'a> {
             });
             tokio::select! {
                 biased;
-                () = stop_wished(wish) => return self.leave(Left::Stopped).await,
-                Some(stored) = self.uploads.join_next() => self.complete(stored).await?,
-                Some(ended) = self.indexes.join_next() => ended.map_err(worker_failed)??,
+                () = stop_wished(wish) => return Ok(Left::Stopped),
+                Some(stored) = self.uploads.next() => self.complete(stored??).await?,
+                Some(ended) = self.indexes.next() => ended??,
                 () = clock.sleep(wait), if due.is_some() => self.store_due(due.map(|(_, due)| due))?,
                 step = next_step(self.reader.as_mut(), room) => {
                     if self.take(step?).await? == Next::Leave {
-                        return self.leave(Left::SourceEnded).await;
+                        return Ok(Left::SourceEnded);
                     }
                 }
             }
@@ -231,14 +245,10 @@ impl<'a> Attachment<'a> {
     }
 
     fn start(&mut self, upload: Upload) {
-        self.uploads.spawn(upload.run());
+        self.uploads.start("upload of log", upload.run());
     }
 
-    async fn complete(
-        &mut self,
-        stored: Result<Result<Stored, RepositoryError>, tokio::task::JoinError>,
-    ) -> Result<(), EngineError> {
-        let stored = stored.map_err(worker_failed)??;
+    async fn complete(&mut self, stored: Stored) -> Result<(), EngineError> {
         let durable = self.writer.complete(&stored);
         self.tell_stored(&stored);
         if self.writer.state().appended != Position::default() {
@@ -253,7 +263,7 @@ impl<'a> Attachment<'a> {
 
     fn store_index(&mut self, wanted: Wanted) -> Result<(), EngineError> {
         if let Some(index) = self.writer.cut_index(wanted)? {
-            self.indexes.spawn(index.run());
+            self.indexes.start("upload of a log index", index.run());
         }
         Ok(())
     }
@@ -272,9 +282,8 @@ impl<'a> Attachment<'a> {
         });
     }
 
-    /// Stores everything that is held as settled ranges, confirms it, and says goodbye.
-    async fn leave(mut self, left: Left) -> Result<Left, EngineError> {
-        self.drain().await?;
+    /// Says goodbye to the source. Everything is stored and confirmed.
+    async fn leave(self, left: Left) -> Result<Left, EngineError> {
         match self.reader.finish().await {
             Ok(()) => Ok(left),
             // Everything is stored; that the source is gone already is no failure of leaving.
@@ -283,14 +292,15 @@ impl<'a> Attachment<'a> {
         }
     }
 
+    /// Stores everything that is held as settled ranges, and confirms it.
     async fn drain(&mut self) -> Result<(), EngineError> {
         self.store_settled(Amount::Everything)?;
-        while let Some(stored) = self.uploads.join_next().await {
-            self.complete(stored).await?;
+        while let Some(stored) = self.uploads.next().await {
+            self.complete(stored??).await?;
         }
         self.store_index(Wanted::Everything)?;
-        while let Some(ended) = self.indexes.join_next().await {
-            ended.map_err(worker_failed)??;
+        while let Some(ended) = self.indexes.next().await {
+            ended??;
         }
         Ok(())
     }
@@ -377,12 +387,6 @@ impl<'a> Attachment<'a> {
     fn epoch_is_over(&self) -> bool {
         let age = self.job.repository.now().duration_since(self.writer.born());
         Duration::try_from(age).is_ok_and(|age| age >= self.job.cadence.epoch_age)
-    }
-}
-
-fn worker_failed(error: tokio::task::JoinError) -> RepositoryError {
-    RepositoryError::OutOfOrder {
-        what: format!("an upload ended: {error}"),
     }
 }
 

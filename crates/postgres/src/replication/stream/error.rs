@@ -8,6 +8,7 @@ use crate::replication::feed::Refused;
 use crate::timeline::HistoryError;
 use crate::wal::WalDamage;
 use backstay_terms::{Lsn, SystemIdentifier, Timeline};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Why the log cannot be followed, or no longer.
@@ -77,6 +78,8 @@ pub enum StreamError {
     SlotInUse {
         /// What the server said; it names the process.
         message: String,
+        /// The server process of the other client, if the server named it.
+        process: Option<u32>,
     },
     /// The server answers nothing.
     #[error("{host} said nothing for {waited:?}")]
@@ -109,9 +112,25 @@ impl std::fmt::Display for Place<'_> {
 
 impl StreamError {
     /// What the person can do.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> Cow<'static, str> {
         match self {
             Self::Postgres(error) => error.advice(),
+            Self::SlotInUse {
+                process: Some(process),
+                ..
+            } => format!(
+                "stop the other stream (SELECT * FROM pg_stat_replication WHERE pid = {process} says whose it is; \
+                 SELECT pg_terminate_backend({process}) ends it), or give this service a slot of its own: slot: NAME"
+            )
+            .into(),
+            other => other.fixed_advice().into(),
+        }
+    }
+
+    /// The advice that is the same for every server.
+    fn fixed_advice(&self) -> &'static str {
+        match self {
+            Self::Postgres(error) => error.fixed_advice(),
             Self::Wal(damage) => damage.advice(),
             Self::History(error) => error.advice(),
             Self::Refused(_) => "report this: the stream contradicts itself",
@@ -120,7 +139,9 @@ impl StreamError {
             Self::Behind { .. } | Self::Diverged { .. } => {
                 "the server has another history than the stored log: take a new base backup, the old log is kept"
             }
-            Self::SlotInUse { .. } => "stop the other client, or name another slot",
+            Self::SlotInUse { .. } => {
+                "stop the other stream, or give this service a slot of its own: slot: NAME"
+            }
             Self::Silent { .. } => "check the network and the server",
             Self::Held { .. } => "check the store; the server keeps the WAL for the slot meanwhile",
         }
@@ -133,7 +154,10 @@ impl StreamError {
         match error {
             PostgresError::Server {
                 sqlstate, message, ..
-            } if sqlstate == SqlState::OBJECT_IN_USE => StreamError::SlotInUse { message },
+            } if sqlstate == SqlState::OBJECT_IN_USE => {
+                let process = last_number(&message);
+                StreamError::SlotInUse { message, process }
+            }
             PostgresError::Server {
                 sqlstate, message, ..
             } if sqlstate == SqlState::UNDEFINED_FILE || sqlstate == NOT_IN_PREREQUISITE_STATE => {
@@ -145,5 +169,29 @@ impl StreamError {
             }
             other => other.into(),
         }
+    }
+}
+
+/// The number at the end of a message: in every language of the server the process stands there.
+fn last_number(message: &str) -> Option<u32> {
+    let end = message.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let digits = end.bytes().rev().take_while(u8::is_ascii_digit).count();
+    end.get(end.len() - digits..)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_number;
+
+    #[test]
+    fn the_process_is_the_last_number_of_the_message_in_any_language() {
+        let english = "replication slot \"backstay_2\" is active for PID 4711";
+        let german = "Replikations-Slot »backstay_2« ist aktiv für PID 4711.";
+        assert_eq!(
+            (last_number(english), last_number(german)),
+            (Some(4711), Some(4711))
+        );
+        assert_eq!(last_number("the slot is in use"), None);
+        assert_eq!(last_number("99999999999"), None);
     }
 }
