@@ -103,7 +103,7 @@ pub(crate) fn decode_index(
 pub(crate) fn decode_bytes(
     place: &Place,
     data_key: &SecretKey,
-    container: &[u8],
+    container: Bytes,
     index: &RangeIndex,
     range: LogRange,
 ) -> Result<Vec<u8>, RepositoryError> {
@@ -111,7 +111,9 @@ pub(crate) fn decode_bytes(
         key: place.key.to_string(),
         source,
     };
-    let data = unseal(Kind::RangeData, data_key, &place.logical, container).map_err(sealed)?;
+    let data = unseal(Kind::RangeData, data_key, &place.logical, &container).map_err(sealed)?;
+    // The sealed bytes go before as many decompressed ones come.
+    drop(container);
     let bytes = decompress_frames(place, &data, index, range.length())?;
     if digest(&bytes) != index.sha256 {
         return Err(RepositoryError::malformed(

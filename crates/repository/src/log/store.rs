@@ -3,7 +3,8 @@
 //! Promise: bytes are given only whole and checked; a position that is not stored is an error that names the gap.
 //! Not here: choosing a base or a target (backstay-engine::plan).
 
-use super::coverage::{StoredRange, choose, stretches};
+use super::copies::{Candidate, Selection};
+use super::coverage::{StoredRange, stretches};
 use super::lineage::{Known, LineageRecord, history_digest};
 use super::range::{RangeIndex, decode_bytes, decode_index, index_length};
 use crate::layout::{EnvelopePlace, Level, LogPlace, Place, month};
@@ -107,8 +108,9 @@ impl LogStore {
         let length = index_length(&place, &object)? as usize;
         let container = object.slice(length.min(object.len())..);
         let key = self.key_for(Kind::RangeData, &place, stored, &container).await?;
+        drop(object);
         let (range, copy) = (stored.name.range, index.clone());
-        let work = move || decode_bytes(&place, &key, &container, &copy, range);
+        let work = move || decode_bytes(&place, &key, container, &copy, range);
         let bytes = crate::objects::on_worker(work).await?;
         Ok((index, Bytes::from(bytes)))
     }
@@ -126,19 +128,40 @@ impl LogStore {
         wanted: LogRange,
         stored: &[StoredRange],
     ) -> Result<Vec<u8>, RepositoryError> {
-        let choices = choose(wanted, stored).map_err(|gap| self.gap(gap))?;
-        let mut bytes = Vec::new();
-        for choice in choices {
-            let (_, content) = self.range(branch, &choice.from).await?;
-            let begins = choice.from.name.range.from.0;
-            let (from, to) = (choice.take.from.0 - begins, choice.take.to.0 - begins);
-            let taken = content.get(from as usize..to as usize);
-            bytes.extend_from_slice(taken.ok_or_else(|| self.gap(choice.take))?);
-        }
+        let mut bytes = Vec::with_capacity(wanted.length() as usize);
+        let take = |_, part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok::<_, RepositoryError>(())
+        };
+        self.read_copies(wanted, Candidate::of_branch(branch, stored, wanted), take)
+            .await?;
         Ok(bytes)
     }
 
-    fn gap(&self, gap: LogRange) -> RepositoryError {
+    /// The same, from whatever may give it and part by part: a damaged copy is passed over where another one holds its
+    /// positions. After an error the parts that were given stay true.
+    pub async fn read_copies<E: From<RepositoryError>>(
+        &self,
+        wanted: LogRange,
+        candidates: Vec<Candidate>,
+        mut take: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut selection = Selection::new(wanted, candidates).map_err(|gap| self.gap(gap))?;
+        while let Some(choice) = selection.next_copy()? {
+            match self.range(&choice.branch, &choice.from).await {
+                Ok((_, content)) => {
+                    let part = choice.part(&content).ok_or_else(|| self.gap(choice.take))?;
+                    take(choice.take.from, part)?;
+                    selection.taken(&choice);
+                }
+                Err(error) => selection.pass_over(&choice, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that names a gap.
+    pub fn gap(&self, gap: LogRange) -> RepositoryError {
         RepositoryError::Gap {
             source_name: self.place.source.to_string(),
             from: gap.from,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod crashes;
+mod damage;
 mod expire;
 mod fetch;
 mod first_loop;
