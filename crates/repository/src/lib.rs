@@ -22,7 +22,7 @@ pub use backstay_codec::{Digest, Sha256};
 pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
-    Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
+    Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, PackReading, Totals, expires_at,
 };
 pub use check::{BackupContent, CheckFinding, Invariant, LogCheck, LogIndexes, Unsettled};
 pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};

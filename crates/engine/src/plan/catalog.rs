@@ -138,9 +138,12 @@ impl Catalog {
 
     /// The bytes of `wanted` along the chain.
     pub async fn bytes_in(&self, wanted: LogRange) -> Result<Vec<u8>, EngineError> {
-        let mut bytes = Vec::with_capacity(wanted.length() as usize);
-        let take = |_, part: &[u8]| {
-            bytes.extend_from_slice(part);
+        let mut bytes = vec![0; wanted.length() as usize];
+        let take = |begins: Position, part: &[u8]| {
+            let at = (begins.0 - wanted.from.0) as usize;
+            if let Some(place) = bytes.get_mut(at..at + part.len()) {
+                place.copy_from_slice(part);
+            }
             Ok(())
         };
         bytes_along(&self.log, self.chain.as_ref(), wanted, take).await?;

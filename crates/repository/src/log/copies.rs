@@ -65,10 +65,13 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The part to take of what the object holds.
-    pub fn part<'a>(&self, content: &'a [u8]) -> Option<&'a [u8]> {
-        let begins = self.from.name.range.from.0;
-        content.get((self.take.from.0 - begins) as usize..(self.take.to.0 - begins) as usize)
+    /// The part to take of a piece of the object, and where that begins; none if nothing of it is taken.
+    pub fn part<'a>(&self, begins: Position, piece: &'a [u8]) -> Option<(Position, &'a [u8])> {
+        let from = self.take.from.max(begins);
+        let to = self.take.to.min(Position(begins.0 + piece.len() as u64));
+        let part =
+            (from < to).then(|| piece.get((from.0 - begins.0) as usize..(to.0 - begins.0) as usize))?;
+        part.map(|part| (from, part))
     }
 }
 
