@@ -32,13 +32,23 @@ pub enum Resume {
         /// The frontier.
         position: Position,
     },
+    /// At `position` on `timeline` of `system`, and nothing is said to be durable: whatever the source keeps for us it
+    /// keeps until the first `confirm`.
+    At {
+        /// The system.
+        system: u64,
+        /// The timeline.
+        timeline: u32,
+        /// Where to begin.
+        position: Position,
+    },
 }
 
 /// A source whose log can be followed.
 #[async_trait]
 pub trait LogSource: std::fmt::Debug + Send + Sync {
     /// Attaches. The first piece begins at the start of the file that holds the resume point, so that bytes already
-    /// stored arrive once more and can be compared.
+    /// stored arrive once more and can be compared. Of the positions only that of `After` may be told to the source.
     async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError>;
 }
 

@@ -6,6 +6,7 @@ mod damage;
 mod expire;
 mod fetch;
 mod first_loop;
+mod gap;
 mod golden;
 mod memory;
 mod other_engines;

@@ -133,7 +133,7 @@ impl LogSource for Fake {
     async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError> {
         let from = match resume {
             Resume::Fresh => Position(FIRST),
-            Resume::After { position, .. } => position,
+            Resume::After { position, .. } | Resume::At { position, .. } => position,
         };
         let identity = self.identity();
         let start = LogStart {
