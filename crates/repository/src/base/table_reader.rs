@@ -49,6 +49,9 @@ impl Tables {
     }
 }
 
+/// No line of the file table is shorter.
+const LINE_BYTES_MIN: usize = 64;
+
 /// What a part of a table left over: tables of one kind are read as one, wherever they were cut.
 #[derive(Default)]
 struct Pending(BTreeMap<TableKind, Vec<u8>>);
@@ -95,12 +98,19 @@ pub(super) async fn read_tables(
         });
     }
     let object = place.backup.as_str();
+    // As long as they will be: a list that grows leaves as much behind as it holds.
+    let rows = |kind, shortest: usize| {
+        let parts = root.tables.iter().filter(|row| row.kind == kind);
+        let bytes: u64 = parts.map(|row| row.plain.min(2 * TABLE_BYTES_MAX as u64)).sum();
+        bytes as usize / shortest
+    };
+    let files = (head.totals.files as usize).min(rows(TableKind::FileTable, LINE_BYTES_MIN));
     let mut tables = Tables {
         head,
         packs: Vec::new(),
-        files: Vec::new(),
-        frames: Vec::new(),
-        extents: Vec::new(),
+        files: Vec::with_capacity(files),
+        frames: Vec::with_capacity(rows(TableKind::FrameTable, FrameRow::LENGTH)),
+        extents: Vec::with_capacity(rows(TableKind::ExtentTable, Extent::LENGTH)),
         manifest: Vec::new(),
     };
     // One part at a time, and of it only what its rows say is kept: a backup may have many files.
