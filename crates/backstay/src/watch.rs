@@ -73,6 +73,10 @@ impl Observer for Watch {
                 debug!(level, from = %Lsn::from(*from), to = %Lsn::from(*to), "range stored");
             }
             Fact::LogGap { what } => error!(what, "the log has a gap; take a new backup now"),
+            Fact::LogDamaged { from, to, what } => {
+                let (from, to) = (Lsn::from(*from), Lsn::from(*to));
+                error!(%from, %to, what, "stored log is damaged and stays unsettled; run backstay verify, take a new backup");
+            }
             Fact::Settled { bytes } => info!(bytes = bytes.0, "live ranges settled"),
             Fact::Expired { object, bytes } => info!(object, bytes = bytes.0, "expired"),
             Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),

@@ -88,6 +88,20 @@ impl Decompressor {
         check_length(plain.len() as u64, length)?;
         Ok(plain)
     }
+
+    /// The same, in place of what `plain` held: whoever reads many frames needs one place for them.
+    pub fn decompress_into(
+        &mut self,
+        frame: &[u8],
+        length: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        check_frame(frame, length)?;
+        plain.clear();
+        plain.reserve_exact(length);
+        self.0.decompress_to_buffer(frame, plain).map_err(zstd_error)?;
+        check_length(plain.len() as u64, length)
+    }
 }
 
 impl fmt::Debug for Decompressor {
@@ -154,6 +168,13 @@ mod tests {
         let bomb = [&[0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x50][..], &block[..3], &[7]].concat();
         let mut decompressor = Decompressor::new().unwrap();
         assert_eq!(decompressor.decompress(&bomb, 100_000).unwrap(), vec![7; 100_000]);
+        // Room that is left from a longer frame is no permission.
+        let mut roomy = Vec::with_capacity(200_000);
+        let (expected, found) = (99_999, 100_000);
+        assert_eq!(
+            decompressor.decompress_into(&bomb, 99_999, &mut roomy),
+            Err(FrameError::Length { expected, found })
+        );
         assert!(decompressor.decompress(&bomb, 99_999).is_err());
         let (expected, found) = (100_001, 100_000);
         assert_eq!(
@@ -183,6 +204,9 @@ mod tests {
             level in -5i32..4,
         ) {
             let frame = Compressor::new(level).unwrap().compress(&plain).unwrap();
+            let mut place = vec![9; plain.len() / 2];
+            Decompressor::new().unwrap().decompress_into(&frame, plain.len(), &mut place).unwrap();
+            prop_assert_eq!(&place, &plain);
             prop_assert_eq!(Decompressor::new().unwrap().decompress(&frame, plain.len()).unwrap(), plain);
         }
 

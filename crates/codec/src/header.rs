@@ -13,7 +13,7 @@ pub const CHUNK: usize = 1 << 16;
 /// Bytes of a chunk's tag.
 pub(crate) const TAG: usize = 16;
 /// Bytes of a full chunk as it is stored.
-pub(crate) const SEALED_CHUNK: usize = CHUNK + TAG;
+pub const SEALED_CHUNK: usize = CHUNK + TAG;
 /// Bytes before the first chunk: header and commitment.
 pub const HEADER_LENGTH: usize = 112;
 

@@ -24,7 +24,7 @@ pub use age::{AgeError, age_recipient_of, check_age_recipient};
 pub use container::{SealError, seal, seal_proven, split_container, unseal};
 pub use digest::{Digest, Sha256, digest, digest_hex};
 pub use frame::{Compressor, Decompressor, FRAME_PLAINTEXT, FrameError};
-pub use header::{CHUNK, HEADER_LENGTH, Header, container_length, plaintext_length};
+pub use header::{CHUNK, HEADER_LENGTH, Header, SEALED_CHUNK, container_length, plaintext_length};
 pub use key::{KeyClass, KeyId, KeySet, Salt, SecretKey};
 pub use keyring::{Keyring, KeyringError, Passphrase};
 pub use kind::Kind;

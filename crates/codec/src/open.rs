@@ -36,12 +36,20 @@ impl Opener {
 
     /// For a whole container; checks its header, its commitment and its length.
     pub fn of(kind: Kind, key: &SecretKey, name: &str, container: &[u8]) -> Result<Opener, UnsealError> {
-        let header = Header::read(container, name)?;
+        Opener::of_beginning(kind, key, name, container, container.len() as u64)
+    }
+
+    /// For a container of `found` bytes of which the beginning is at hand; checks the same.
+    pub fn of_beginning(
+        kind: Kind,
+        key: &SecretKey,
+        name: &str,
+        beginning: &[u8],
+        found: u64,
+    ) -> Result<Opener, UnsealError> {
+        let header = Header::read(beginning, name)?;
         header.check(kind, key, name)?;
-        let (found, expected) = (
-            container.len() as u64,
-            container_length(header.plaintext_length()),
-        );
+        let expected = container_length(header.plaintext_length());
         let (object_key, commitment) = object_keys(key, &header, name);
         // The commitment first: a changed length is a changed header, not a truncation.
         if *header.commitment() != commitment {
@@ -51,6 +59,11 @@ impl Opener {
             return Err(UnsealError::wrong_length(name, found, expected));
         }
         Ok(Opener::with(&object_key, &header, name))
+    }
+
+    /// How many bytes of plaintext the container has.
+    pub fn plaintext_length(&self) -> u64 {
+        self.plaintext_length
     }
 
     fn with(object_key: &[u8; 32], header: &Header, name: &str) -> Opener {
@@ -89,17 +102,33 @@ impl Opener {
 
     /// The plaintext of whole sealed chunks that follow each other; the first of them has the number `first`.
     pub fn open_chunks(&self, first: u64, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
+        let mut opened = Vec::new();
+        self.open_chunks_onto(first, sealed, &mut opened)?;
+        Ok(opened)
+    }
+
+    /// The same, appended to what was opened before; after an error nothing is.
+    pub fn open_chunks_onto(
+        &self,
+        first: u64,
+        sealed: &[u8],
+        opened: &mut Vec<u8>,
+    ) -> Result<(), UnsealError> {
         let tags = sealed.len().div_ceil(SEALED_CHUNK) * TAG;
-        let mut opened = vec![0; sealed.len().saturating_sub(tags)];
-        let mut rest = opened.as_mut_slice();
+        let before = opened.len();
+        opened.resize(before + sealed.len().saturating_sub(tags), 0);
+        let mut rest = opened.get_mut(before..).unwrap_or_default();
         for (place, chunk) in sealed.chunks(SEALED_CHUNK).enumerate() {
             let number = first.saturating_add(place as u64);
             let length = chunk.len().saturating_sub(TAG).min(rest.len());
             let (now, later) = rest.split_at_mut(length);
-            self.open_chunk(number, chunk, now)?;
+            if let Err(error) = self.open_chunk(number, chunk, now) {
+                opened.truncate(before);
+                return Err(error);
+            }
             rest = later;
         }
-        Ok(opened)
+        Ok(())
     }
 
     /// Opens one chunk into a place that is as long as its plaintext.

@@ -154,7 +154,8 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         }
         RepositoryError::Sealed { .. }
         | RepositoryError::Malformed { .. }
-        | RepositoryError::Differs { .. } => ErrorKind::Integrity,
+        | RepositoryError::Differs { .. }
+        | RepositoryError::Unreadable { .. } => ErrorKind::Integrity,
         RepositoryError::Gap { .. } => ErrorKind::InGap,
         RepositoryError::KeyTooOld { .. } => ErrorKind::Refused,
         RepositoryError::Unencodable { .. } | RepositoryError::OutOfOrder { .. } => ErrorKind::Other,

@@ -54,6 +54,15 @@ pub enum Fact {
         /// What is missing, in words.
         what: String,
     },
+    /// Stored log cannot be read, and only live ranges hold it: it stays unsettled.
+    LogDamaged {
+        /// First position.
+        from: Position,
+        /// Where something can be read again.
+        to: Position,
+        /// What is wrong with which object.
+        what: String,
+    },
     /// Live ranges were settled.
     Settled {
         /// Bytes.

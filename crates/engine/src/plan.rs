@@ -11,7 +11,7 @@ pub mod retention;
 mod window;
 
 pub use catalog::Catalog;
-pub(crate) use catalog::{bytes_along, gap_in};
-pub use chain::{Chain, Link, Taken};
+pub(crate) use catalog::bytes_along;
+pub use chain::{Chain, Link};
 pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
 pub use window::{Window, WindowRange, window};

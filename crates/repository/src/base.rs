@@ -1,19 +1,22 @@
 //! Bases: how a backup is written and read.
 
+mod cursor;
 mod frames;
 mod head;
 mod packs;
 mod reader;
 mod survey;
+mod table_reader;
 mod table_writer;
 mod tables;
 mod writer;
 
+pub use cursor::{Cursor, PackReading};
 pub(crate) use frames::LEVEL;
 pub use head::{
     BackupKind, EndPoint, Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
 };
-pub use reader::{BaseReader, Cursor};
+pub use reader::BaseReader;
 pub(crate) use table_writer::required;
 pub(crate) use tables::lines;
 pub use tables::{FileRow, FileSource};

@@ -110,6 +110,16 @@ pub enum RepositoryError {
         /// First position present again.
         to: backstay_terms::Position,
     },
+    /// Bytes of the log are stored, and no copy of them can be read.
+    #[error("{damage}; no other copy of the log from {from} to {to} can be read")]
+    Unreadable {
+        /// First position that nothing gives.
+        from: backstay_terms::Position,
+        /// Where something may be read again.
+        to: backstay_terms::Position,
+        /// What is wrong with the best copy.
+        damage: Box<RepositoryError>,
+    },
     /// A caller broke the order of calls or gave bytes that do not continue.
     #[error("{what}")]
     OutOfOrder {
@@ -145,6 +155,23 @@ impl RepositoryError {
         }
     }
 
+    /// Whether an object is there and bad, or gone: another copy of what it holds may serve instead. A key that is missing
+    /// and a store that may answer later are no damage, and no copy may hide them.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Sealed { source, .. } => source.cause() != Cause::Key,
+            Self::Malformed { .. } | Self::Differs { .. } | Self::Unreadable { .. } => true,
+            Self::Store(error) => matches!(
+                error,
+                StoreError::NotFound { .. }
+                    | StoreError::OutOfRange { .. }
+                    | StoreError::Damaged { .. }
+                    | StoreError::Foreign { .. }
+            ),
+            _ => false,
+        }
+    }
+
     /// What to do.
     pub fn advice(&self) -> String {
         match self {
@@ -165,6 +192,7 @@ impl RepositoryError {
             Self::Malformed { .. } | Self::Differs { .. } => {
                 "run: backstay verify; restore from another backup or copy meanwhile".into()
             }
+            Self::Unreadable { damage, .. } => damage.advice(),
             Self::Unencodable { .. } | Self::OutOfOrder { .. } => {
                 "this is a defect of Backstay: please report it".into()
             }

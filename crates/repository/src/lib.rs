@@ -22,7 +22,7 @@ pub use backstay_codec::{Digest, Sha256};
 pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
-    Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
+    Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, PackReading, Totals, expires_at,
 };
 pub use check::{BackupContent, CheckFinding, Invariant, LogCheck, LogIndexes, Unsettled};
 pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};
@@ -30,10 +30,10 @@ pub use error::RepositoryError;
 pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};
 pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, StoredObject};
 pub use log::{
-    AgedRange, Attach, AttachReason, BranchObjects, Choice, HistoryName, IndexUpload, Known, LineageKind,
-    LineageRecord, LogStore, LogWriter, LogWriterState, Parent, Presented, PresentedAncestor, RangeIndex,
-    SETTLED_BYTES_MAX, Settled, Stored, StoredRange, Upload, Wanted, choose, decide, gaps, history_digest,
-    missing, new_lineage, stretch_at, stretches,
+    AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Damaged, HistoryName, IndexUpload,
+    Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState, Parent, Presented,
+    PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Upload,
+    Wanted, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

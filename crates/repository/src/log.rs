@@ -1,5 +1,6 @@
 //! The log: ranges at two levels, lineages, history files.
 
+mod copies;
 mod coverage;
 mod index;
 mod lineage;
@@ -9,7 +10,8 @@ mod settle;
 mod store;
 mod writer;
 
-pub use coverage::{Choice, StoredRange, choose, gaps, missing, stretch_at, stretches};
+pub use copies::{Candidate, Choice, Selection, choose};
+pub use coverage::{StoredRange, gaps, missing, stretch_at, stretches};
 pub use index::{IndexUpload, Wanted};
 pub use lineage::{
     Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, Presented, PresentedAncestor, decide,
@@ -17,7 +19,7 @@ pub use lineage::{
 };
 pub use listing::{AgedRange, BranchObjects, HistoryName};
 pub use range::RangeIndex;
-pub use settle::Settled;
+pub use settle::{Damaged, Settled};
 pub use store::LogStore;
 pub(crate) use store::SPAN_MAX;
 pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

@@ -5,6 +5,9 @@
 //! Not here: which key and which name.
 
 mod decrypt;
+mod window;
+
+pub(crate) use window::{Opened, REQUEST, Window};
 
 use crate::base::NamedObject;
 use crate::layout::{EnvelopePlace, Place};

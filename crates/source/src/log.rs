@@ -32,6 +32,16 @@ pub enum Resume {
         /// The frontier.
         position: Position,
     },
+    /// At `position` on `timeline` of `system`, and nothing is said to be durable: whatever the source keeps for us it
+    /// keeps until the first `confirm`.
+    At {
+        /// The system.
+        system: u64,
+        /// The timeline.
+        timeline: u32,
+        /// Where to begin.
+        position: Position,
+    },
 }
 
 /// Stored log that ends at a border of the log's files, where a stream may begin: with it the adapter sees a record
@@ -60,7 +70,7 @@ impl Preceding {
 #[async_trait]
 pub trait LogSource: std::fmt::Debug + Send + Sync {
     /// Attaches. The first piece begins at the start of the file that holds the resume point, so that bytes already
-    /// stored arrive once more and can be compared.
+    /// stored arrive once more and can be compared. Of the positions only that of `After` may be told to the source.
     async fn follow(&self, resume: Resume, preceding: &Preceding) -> Result<Box<dyn LogReader>, SourceError>;
 }
 

@@ -9,10 +9,11 @@ use crate::render::look::Look;
 use crate::render::table::{Column, Table};
 use crate::session::Session;
 use backstay_engine::jobs::stream::settle_all;
-use backstay_engine::{Fact, Observer};
+use backstay_engine::{EngineError, Fact, Observer};
 use backstay_terms::{ByteCount, LogRange, Lsn};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Lists the gaps of the stored log.
 pub async fn gaps(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
@@ -72,27 +73,58 @@ impl Report for Gaps {
     }
 }
 
-/// Writes settled ranges for whatever only live ranges hold. Needs the repository and the keys, never the server.
+/// Writes settled ranges for whatever only live ranges hold. Needs the repository and the keys, never the server. Damage
+/// fails the command after everything else is settled.
 pub async fn settle(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
     let config = session.config()?;
     let services = chosen(&config, arguments.service.as_deref())?;
     let repository = access::repository(session).await?;
     let mut settled = Vec::new();
+    let counter = Counter::default();
     for service in services {
-        let counter = Counter::default();
         settle_all(&repository, &service.name, &counter).await?;
-        settled.push((service.name.to_string(), counter.0.into_inner()));
+        let bytes = counter.bytes.swap(0, Ordering::Relaxed);
+        settled.push((service.name.to_string(), bytes));
+    }
+    let damaged = counter
+        .damaged
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(first) = damaged.first() {
+        return Err(EngineError::Integrity {
+            what: and_more(first, damaged.len() - 1),
+        }
+        .into());
     }
     Ok(Box::new(Settled { settled }))
 }
 
+fn and_more(first: &str, more: usize) -> String {
+    match more {
+        0 => first.to_owned(),
+        more => format!("{first}, and {more} more"),
+    }
+}
+
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+struct Counter {
+    bytes: AtomicU64,
+    damaged: Mutex<Vec<String>>,
+}
 
 impl Observer for Counter {
     fn observe(&self, fact: &Fact) {
-        if let Fact::Settled { bytes } = fact {
-            self.0.fetch_add(bytes.0, Ordering::Relaxed);
+        match fact {
+            Fact::Settled { bytes } => {
+                self.bytes.fetch_add(bytes.0, Ordering::Relaxed);
+            }
+            Fact::LogDamaged { from, to, what } => {
+                let (from, to) = (Lsn::from(*from), Lsn::from(*to));
+                let line = format!("the log from {from} to {to} is damaged and stays unsettled: {what}");
+                let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+                damaged.push(line);
+            }
+            _ => {}
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Assembles segments of a log from a base's own copy and from a chain's ranges.
 //!
-//! Promise: where both hold a position, the bytes must be equal, else nothing is given out; positions that nobody holds
-//! are zero in the content and missing in `covered`, so that the caller decides what a hole means.
+//! Promise: where both hold a position, the bytes must be equal, else nothing is given out; where one of them is damaged,
+//! the other serves, and where both are, that is an error and never a hole. Positions that nobody holds are zero in the
+//! content and missing in `covered`, so that the caller decides what a hole means.
 //! Not here: which segments are needed (plan::restore), whether a hole is the end (jobs::fetch), placing them.
 
 use crate::EngineError;
-use crate::plan::{Chain, bytes_along, gap_in};
+use crate::plan::{Chain, bytes_along};
 use backstay_repository::{BaseReader, FileRow, HeadLog, LogStore, RepositoryError};
 use backstay_terms::{EntryRole, LogRange, Lsn, Position, WalFileName, WalSegmentSize};
-use bytes::Bytes;
+use tracing::warn;
 
 /// Where the bytes of a log come from.
 #[derive(Debug)]
@@ -30,38 +31,126 @@ pub(crate) struct Assembled {
     pub covered: Vec<LogRange>,
 }
 
+/// What a base's own copy of a segment gives.
+enum Own {
+    /// These positions.
+    Holds(LogRange),
+    /// It would hold these positions, and cannot be read.
+    Damaged(LogRange, RepositoryError),
+    /// Nothing.
+    Nothing,
+}
+
+impl Own {
+    fn covers(&self) -> Option<LogRange> {
+        match self {
+            Own::Holds(range) => Some(*range),
+            Own::Damaged(..) | Own::Nothing => None,
+        }
+    }
+}
+
 impl Assembly<'_> {
     /// The segment `whole`.
     pub async fn assemble(&self, whole: LogRange) -> Result<Assembled, EngineError> {
         let size = usize::try_from(whole.length()).map_err(RepositoryError::encoding)?;
         let mut content = vec![0; size];
-        let mut own = None;
-        if let Some((base, file, covers)) = self.own_segment(whole) {
-            let bytes = base.read_range(&file, 0..file.size).await?;
-            let kept = (covers.to.0 - whole.from.0) as usize;
-            copy(&mut content, 0, bytes.get(..kept).unwrap_or(&bytes));
-            own = Some(covers);
-        }
+        let own = self.take_own(whole, &mut content).await?;
         let stretches = self.chain.map(|chain| chain.stretches(None)).unwrap_or_default();
-        for stretch in &stretches {
-            let part = LogRange {
-                from: stretch.from.max(whole.from),
-                to: stretch.to.min(whole.to),
-            };
-            if part.from < part.to {
-                let bytes = bytes_along(self.log, self.chain, part).await?;
-                self.refuse_if_different(own, part, &bytes, &content, whole)?;
-                copy(&mut content, (part.from.0 - whole.from.0) as usize, &bytes);
-            }
+        if let Own::Damaged(covers, error) = own {
+            self.pass_over_own(covers, error, &stretches)?;
+            self.take_stretches(whole, None, &stretches, &mut content).await?;
+            return Ok(Assembled {
+                content,
+                covered: stretches,
+            });
         }
-        let covered: Vec<LogRange> = stretches.into_iter().chain(own).collect();
+        self.take_stretches(whole, own.covers(), &stretches, &mut content)
+            .await?;
+        let covered: Vec<LogRange> = stretches.into_iter().chain(own.covers()).collect();
         let covered = backstay_repository::stretches(&covered);
         Ok(Assembled { content, covered })
     }
 
+    /// Copies what the base has of the segment.
+    async fn take_own(&self, whole: LogRange, content: &mut [u8]) -> Result<Own, EngineError> {
+        let Some((base, file, covers)) = self.own_segment(whole) else {
+            return Ok(Own::Nothing);
+        };
+        match base.read_range(&file, 0..file.size).await {
+            Ok(bytes) => {
+                let kept = (covers.to.0 - whole.from.0) as usize;
+                copy(content, 0, bytes.get(..kept).unwrap_or(&bytes));
+                Ok(Own::Holds(covers))
+            }
+            Err(error) if error.is_damage() => Ok(Own::Damaged(covers, error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The base's own copy is damaged: an error unless the stretches hold all of it.
+    fn pass_over_own(
+        &self,
+        covers: LogRange,
+        error: RepositoryError,
+        stretches: &[LogRange],
+    ) -> Result<(), EngineError> {
+        if !backstay_repository::missing(covers, stretches).is_empty() {
+            return Err(error.into());
+        }
+        let LogRange { from, to } = covers;
+        warn!(%from, %to, %error, "a base's damaged copy of the log is passed over");
+        Ok(())
+    }
+
+    /// Copies what the chain has of the segment; where that is damaged, what the base has stays.
+    async fn take_stretches(
+        &self,
+        whole: LogRange,
+        own: Option<LogRange>,
+        stretches: &[LogRange],
+        content: &mut [u8],
+    ) -> Result<(), EngineError> {
+        for stretch in stretches {
+            let mut rest = LogRange {
+                from: stretch.from.max(whole.from),
+                to: stretch.to.min(whole.to),
+            };
+            while rest.from < rest.to {
+                rest.from = self.take_part(whole, own, rest, content).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies `part`, or what of it lies before a damage that the base's own copy makes good; returns where to go on.
+    async fn take_part(
+        &self,
+        whole: LogRange,
+        own: Option<LogRange>,
+        part: LogRange,
+        content: &mut [u8],
+    ) -> Result<Position, EngineError> {
+        let taken = bytes_along(self.log, self.chain, part, |begins, bytes| {
+            self.refuse_if_different(own, begins, bytes, content, whole)?;
+            copy(content, (begins.0 - whole.from.0) as usize, bytes);
+            Ok(())
+        });
+        let error = match taken.await {
+            Ok(()) => return Ok(part.to),
+            Err(EngineError::Repository(error)) => error,
+            Err(error) => return Err(error),
+        };
+        let Some(LogRange { from, to }) = made_good(own, &error) else {
+            return Err(error.into());
+        };
+        warn!(%from, %to, %error, "damaged log is taken from a base's own copy");
+        Ok(to)
+    }
+
     /// An error that names a gap.
     pub fn gap(&self, gap: LogRange) -> EngineError {
-        gap_in(self.log, gap)
+        self.log.gap(gap).into()
     }
 
     /// The base's own copy of a segment, and the positions of it that are content and not padding.
@@ -90,24 +179,23 @@ impl Assembly<'_> {
     fn refuse_if_different(
         &self,
         own: Option<LogRange>,
-        part: LogRange,
+        begins: Position,
         bytes: &[u8],
         content: &[u8],
         whole: LogRange,
     ) -> Result<(), EngineError> {
         let Some(own) = own else { return Ok(()) };
         let both = LogRange {
-            from: part.from.max(own.from),
-            to: part.to.min(own.to),
+            from: begins.max(own.from),
+            to: Position(begins.0 + bytes.len() as u64).min(own.to),
         };
         if both.from >= both.to {
             return Ok(());
         }
-        let slice = |bytes: &[u8], origin: Position| -> Option<Bytes> {
-            let range = (both.from.0 - origin.0) as usize..(both.to.0 - origin.0) as usize;
-            bytes.get(range).map(Bytes::copy_from_slice)
-        };
-        if slice(bytes, part.from) == slice(content, whole.from) {
+        fn slice(bytes: &[u8], both: LogRange, origin: Position) -> Option<&[u8]> {
+            bytes.get((both.from.0 - origin.0) as usize..(both.to.0 - origin.0) as usize)
+        }
+        if slice(bytes, both, begins) == slice(content, both, whole.from) {
             return Ok(());
         }
         let (from, to) = (Lsn::from(both.from), Lsn::from(both.to));
@@ -120,6 +208,15 @@ impl Assembly<'_> {
         );
         Err(EngineError::Integrity { what })
     }
+}
+
+/// The positions of a damage that the base's own copy holds.
+fn made_good(own: Option<LogRange>, error: &RepositoryError) -> Option<LogRange> {
+    let (own, RepositoryError::Unreadable { from, to, .. }) = (own?, error) else {
+        return None;
+    };
+    let (from, to) = (*from, own.to.min(*to));
+    (own.from <= from && from < to).then_some(LogRange { from, to })
 }
 
 fn copy(into: &mut [u8], at: usize, bytes: &[u8]) {

@@ -12,9 +12,12 @@ pub use delivery::{LogWish, deliver};
 use crate::plan::{Catalog, RestorePlan};
 use crate::{EngineError, Fact, Observer};
 
-use backstay_repository::{BaseReader, Digest, FileRow, Repository, RepositoryError};
-use backstay_source::{Evidence, Need, Recovery, RecoveryAction, Restore, StartRequest, Ticket, WalDelivery};
+use backstay_repository::{BaseReader, Cursor, Digest, FileRow, PackReading, Repository, RepositoryError};
+use backstay_source::{
+    Evidence, FileSink, Need, Recovery, RecoveryAction, Restore, StartRequest, Ticket, WalDelivery,
+};
 use backstay_terms::{EntryKind, EntryRole};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -125,14 +128,14 @@ impl RestoreJob {
         let done = Arc::new(AtomicU64::new(0));
         let total = base.head().totals.bytes.0;
         let mut workers = tokio::task::JoinSet::new();
+        let log = match self.plan.segments.is_empty() {
+            true => OwnLog::Placed,
+            false => OwnLog::Replaced,
+        };
         for files in base.partition(self.workers.max(1)) {
-            let own_log = self.plan.segments.is_empty();
-            let files: Vec<FileRow> = files
-                .into_iter()
-                .filter(|file| own_log || file.role != EntryRole::Wal)
-                .collect();
             let work = PlaceFiles {
                 base: base.clone(),
+                log,
                 target: self.target.clone(),
                 observer: self.observer.clone(),
                 done: done.clone(),
@@ -161,9 +164,19 @@ async fn worker<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
+/// What becomes of the log that a base carries itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OwnLog {
+    /// It is placed as it is.
+    Placed,
+    /// Assembled segments take its place.
+    Replaced,
+}
+
 /// One worker's share of the files.
 struct PlaceFiles {
     base: BaseReader,
+    log: OwnLog,
     target: Arc<dyn Restore>,
     observer: Arc<dyn Observer>,
     done: Arc<AtomicU64>,
@@ -171,35 +184,48 @@ struct PlaceFiles {
 }
 
 impl PlaceFiles {
-    async fn run(self, files: Vec<FileRow>) -> Result<u64, EngineError> {
-        let mut cursor = self.base.cursor();
+    /// Places the files at these places of the base's list.
+    async fn run(self, files: Range<usize>) -> Result<u64, EngineError> {
+        let mut cursor = self.base.cursor(PackReading::ByRanges);
         let mut placed = 0;
-        for file in files {
+        for file in self.base.files().get(files).unwrap_or_default() {
+            if self.log == OwnLog::Replaced && file.role == EntryRole::Wal {
+                continue;
+            }
             let mut sink = self.target.place(&file.header())?;
             if file.kind == EntryKind::File {
-                let mut digest = Digest::new();
-                let mut failed = None;
-                let read = cursor.read_file(&file, |bytes| {
-                    digest.update(bytes);
-                    self.progress(bytes.len());
-                    sink.write(bytes).map_err(|error| {
-                        failed = Some(error);
-                        RepositoryError::OutOfOrder {
-                            what: "writing a file failed".into(),
-                        }
-                    })
-                });
-                let read = read.await;
-                if let Some(error) = failed {
-                    return Err(error.into());
-                }
-                read?;
-                compare(&file, digest)?;
+                self.fill(&mut cursor, file, sink.as_mut()).await?;
             }
             sink.close()?;
             placed += 1;
         }
         Ok(placed)
+    }
+
+    async fn fill(
+        &self,
+        cursor: &mut Cursor,
+        file: &FileRow,
+        sink: &mut dyn FileSink,
+    ) -> Result<(), EngineError> {
+        let mut digest = Digest::new();
+        let mut failed = None;
+        let read = cursor.read_file(file, |bytes| {
+            digest.update(bytes);
+            self.progress(bytes.len());
+            sink.write(bytes).map_err(|error| {
+                failed = Some(error);
+                RepositoryError::OutOfOrder {
+                    what: "writing a file failed".into(),
+                }
+            })
+        });
+        let read = read.await;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        read?;
+        compare(file, digest)
     }
 
     fn progress(&self, bytes: usize) {

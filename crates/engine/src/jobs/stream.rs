@@ -13,9 +13,9 @@ pub use cadence::Cadence;
 use crate::{EngineError, Fact, Observer};
 use attachment::Attachment;
 use backstay_clock::{Backoff, Chance};
-use backstay_repository::{LogStore, Repository};
+use backstay_repository::{Damaged, LogStore, Repository};
 use backstay_source::{LogSource, Source, SourceErrorKind};
-use backstay_terms::{ByteCount, EngineKind, SourceName};
+use backstay_terms::{ByteCount, EngineKind, LogRange, SourceName};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -76,7 +76,8 @@ pub(crate) enum Origin {
     /// As early as the source still can: what lies between is lost.
     AfterGap,
     /// Where the source's log ends now: even what its slot names is gone. A slot follows what its client reports, and the
-    /// attempt that found the gap may have moved it back (walsender.c, PhysicalConfirmReceivedLocation).
+    /// attempt that found the gap may have moved it back (walsender.c, PhysicalConfirmReceivedLocation). Nothing is
+    /// reported before the attachment is recorded and something is stored, so the slot keeps what it has till then.
     FromNow,
 }
 
@@ -213,7 +214,7 @@ pub(crate) async fn stop_wished(wish: &mut watch::Receiver<Wish>) {
     let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
 }
 
-/// Settles every lineage of a source.
+/// Settles every lineage of a source. Damage is told and stays as it is: it keeps nothing else from being settled.
 pub async fn settle_all(
     repository: &Repository,
     name: &SourceName,
@@ -227,6 +228,10 @@ pub async fn settle_all(
                 .settle(&known.record.branch, known.record.segment_size)
                 .await?;
             bytes += ByteCount(settled.bytes);
+            for Damaged { range, what } in settled.damaged {
+                let LogRange { from, to } = range;
+                observer.observe(&Fact::LogDamaged { from, to, what });
+            }
         }
     }
     if bytes != ByteCount::ZERO {

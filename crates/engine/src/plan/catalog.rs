@@ -1,16 +1,19 @@
 //! What the store holds of one source, read once and kept for planning.
 //!
-//! Promise: reads names first and index parts only when a decision needs them; each index part is read once.
+//! Promise: reads names first and index parts only when a decision needs them; each index part is read once. A damaged
+//! range counts only where no other copy says or holds the same.
 
 use super::chain::{Chain, Link};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    Head, LineageRecord, LogStore, Repository, RepositoryError, StoredRange, missing, stretches,
+    Choice, EndPoint, Head, LineageRecord, LogStore, Repository, RepositoryError, Selection, StoredRange,
+    missing, stretches,
 };
-use backstay_terms::{Branch, EngineKind, LogFacts, LogPointKind, LogRange, Position, SourceName};
+use backstay_terms::{Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::warn;
 
 /// How much of a descendant's beginning is compared with its ancestor.
 const COMPARED: u64 = 1 << 20;
@@ -69,7 +72,7 @@ impl Catalog {
         &self,
         branch: &Branch,
         stored: &StoredRange,
-    ) -> Result<Arc<LogFacts>, EngineError> {
+    ) -> Result<Arc<LogFacts>, RepositoryError> {
         let key = (*branch, LogStore::gathered_key(stored));
         if let Some(known) = self.known(&key) {
             return Ok(known);
@@ -106,17 +109,45 @@ impl Catalog {
         let Some(chain) = &self.chain else {
             return Ok(Vec::new());
         };
+        let mut selection = Selection::new(wanted, chain.candidates(wanted)).map_err(|gap| self.gap(gap))?;
         let mut all = Vec::new();
-        for taken in chain.choose(wanted).map_err(|gap| self.gap(gap))? {
-            let facts = self.facts_of(&taken.branch, &taken.choice.from).await?;
-            all.push((taken.choice.take, facts.as_ref().clone()));
+        while let Some(choice) = selection.next_copy()? {
+            match self.facts_of(&choice.branch, &choice.from).await {
+                Ok(facts) => {
+                    all.push((choice.take, facts.as_ref().clone()));
+                    selection.taken(&choice);
+                }
+                Err(error) => selection.pass_over(&choice, error)?,
+            }
         }
         Ok(all)
     }
 
+    /// The time of the last transaction in the positions of a choice.
+    pub(crate) async fn last_time_in(&self, choice: &Choice) -> Result<Option<i64>, EngineError> {
+        let last_time = |facts: &LogFacts| facts.transactions.map(|transactions| transactions.last_time);
+        match self.facts_of(&choice.branch, &choice.from).await {
+            Ok(facts) => Ok(last_time(&facts)),
+            Err(error) if error.is_damage() => {
+                let others = self.facts_in(choice.take).await?;
+                Ok(others.iter().rev().find_map(|(_, facts)| last_time(facts)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The bytes of `wanted` along the chain.
     pub async fn bytes_in(&self, wanted: LogRange) -> Result<Vec<u8>, EngineError> {
-        bytes_along(&self.log, self.chain.as_ref(), wanted).await
+        let mut bytes = vec![0; wanted.length() as usize];
+        let take = |begins: Position, part: &[u8]| {
+            let at = (begins.0 - wanted.from.0) as usize;
+            if let Some(place) = bytes.get_mut(at..at + part.len()) {
+                place.copy_from_slice(part);
+            }
+            Ok(())
+        };
+        bytes_along(&self.log, self.chain.as_ref(), wanted, take).await?;
+        Ok(bytes)
     }
 
     /// Cuts off ancestors whose bytes are not the descendant's where both are stored (LIN-3): the attach record's word
@@ -162,6 +193,12 @@ impl Catalog {
             (Ok(of_parent), Ok(of_child)) => Ok(of_parent == of_child),
             // Who may not read the data may still look at the window; a restore reads it and fails there.
             (Err(error), _) | (_, Err(error)) if is_about_keys(&error) => Ok(true),
+            // One of the two may be all that is left of these bytes. What the attach record says was compared then.
+            (Err(error), _) | (_, Err(error)) if error.is_damage() => {
+                let (parent, child) = (parent.branch, child.branch);
+                warn!(%parent, %child, %error, "damaged log cannot be compared with its ancestor's");
+                Ok(true)
+            }
             (Err(error), _) | (_, Err(error)) => Err(error.into()),
         }
     }
@@ -178,27 +215,46 @@ impl Catalog {
             if (link.branch.system, link.branch.timeline) != (log.system, log.timeline) {
                 continue;
             }
-            // The record counts to the range in which it ends: the one that holds its start, or the next.
-            let near = |range: LogRange| {
-                range.from <= end_point.start && end_point.start < range.to || range.from == log.stop
-            };
-            let touching =
-                |range: LogRange| near(range) || (range.from > end_point.start && range.from <= log.stop);
-            for stored in link
-                .ranges
-                .iter()
-                .filter(|stored| !stored.name.range.is_mark() && touching(stored.name.range))
-            {
-                let facts = self.facts_of(&link.branch, stored).await?;
-                let same = |point: &&backstay_terms::LogPoint| {
-                    point.kind == LogPointKind::BackupEnd
-                        && point.start == end_point.start
-                        && point.crc == end_point.crc
-                };
-                if facts.points.iter().any(|point| same(&point)) {
-                    return Ok(link.until.is_none_or(|until| log.stop <= until));
-                }
+            if self.holds_end(link, log.stop, end_point).await? {
+                return Ok(link.until.is_none_or(|until| log.stop <= until));
             }
+        }
+        Ok(false)
+    }
+
+    /// Whether a link has the record that ends a backup. It counts to the range in which it ends: the one that holds its
+    /// start, or a later one that begins up to the stop.
+    async fn holds_end(&self, link: &Link, stop: Position, end: EndPoint) -> Result<bool, EngineError> {
+        let near = LogRange {
+            from: end.start,
+            to: Position(stop.0 + 1),
+        };
+        let touches = |stored: &&StoredRange| {
+            let range = stored.name.range;
+            !range.is_mark() && range.from < near.to && near.from < range.to
+        };
+        let is_it = |point: &LogPoint| {
+            point.kind == LogPointKind::BackupEnd && point.start == end.start && point.crc == end.crc
+        };
+        let (mut opened, mut damaged) = (Vec::new(), Vec::new());
+        for stored in link.ranges.iter().filter(touches) {
+            match self.facts_of(&link.branch, stored).await {
+                Ok(facts) if facts.points.iter().any(is_it) => return Ok(true),
+                Ok(_) => opened.push(stored.name.range),
+                Err(error) if error.is_damage() => damaged.push((stored.name.range, error)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let opened = stretches(&opened);
+        for (range, error) in damaged {
+            let part = LogRange {
+                from: range.from.max(near.from),
+                to: range.to.min(near.to),
+            };
+            if !missing(part, &opened).is_empty() {
+                return Err(error.into());
+            }
+            warn!(branch = %link.branch, %error, "a damaged copy of the log is passed over");
         }
         Ok(false)
     }
@@ -210,7 +266,14 @@ impl Catalog {
         };
         let late = |stored: &&StoredRange| stored.name.range.to >= from && stored.name.range.to <= until;
         for stored in link.ranges.iter().rev().filter(late) {
-            let facts = self.facts_of(&link.branch, stored).await?;
+            let facts = match self.facts_of(&link.branch, stored).await {
+                // An older mark says less, and nothing wrong.
+                Err(error) if error.is_damage() => {
+                    warn!(branch = %link.branch, %error, "the mark of a damaged range is passed over");
+                    continue;
+                }
+                facts => facts?,
+            };
             if let Some(mark) = facts.mark {
                 return Ok(Some(mark.time));
             }
@@ -220,7 +283,7 @@ impl Catalog {
 
     /// An error that names a gap.
     pub fn gap(&self, gap: LogRange) -> EngineError {
-        gap_in(&self.log, gap)
+        self.log.gap(gap).into()
     }
 }
 
@@ -231,32 +294,14 @@ fn is_about_keys(error: &RepositoryError) -> bool {
     )
 }
 
-/// The bytes of `wanted` along a chain, one copy of each position; an error names the first gap.
+/// Gives the bytes of `wanted` along a chain, part by part, one copy of each position; an error names the first gap, or
+/// the first position of which no copy can be read.
 pub(crate) async fn bytes_along(
     log: &LogStore,
     chain: Option<&Chain>,
     wanted: LogRange,
-) -> Result<Vec<u8>, EngineError> {
-    let chain = chain.ok_or_else(|| gap_in(log, wanted))?;
-    let mut bytes = Vec::with_capacity(wanted.length() as usize);
-    for taken in chain.choose(wanted).map_err(|gap| gap_in(log, gap))? {
-        let (_, content) = log.range(&taken.branch, &taken.choice.from).await?;
-        let begins = taken.choice.from.name.range.from.0;
-        let (from, to) = (taken.choice.take.from.0 - begins, taken.choice.take.to.0 - begins);
-        let part = content.get(from as usize..to as usize);
-        bytes.extend_from_slice(part.ok_or_else(|| gap_in(log, taken.choice.take))?);
-    }
-    Ok(bytes)
-}
-
-/// An error that names a gap in a log.
-pub(crate) fn gap_in(log: &LogStore, gap: LogRange) -> EngineError {
-    let source_name = log.place().source.to_string();
-    let LogRange { from, to } = gap;
-    RepositoryError::Gap {
-        source_name,
-        from,
-        to,
-    }
-    .into()
+    take: impl FnMut(Position, &[u8]) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let chain = chain.ok_or_else(|| log.gap(wanted))?;
+    log.read_copies(wanted, chain.candidates(wanted), take).await
 }

@@ -3,7 +3,7 @@
 //! Promise: no byte past a switch point is taken from an ancestor (LIN-3); where both hold a position, the nearest
 //! to the target is taken; a segment has the name of the newest timeline that begins in it or before it.
 
-use backstay_repository::{Choice, LineageRecord, Parent, StoredRange, stretches};
+use backstay_repository::{Candidate, Choice, LineageRecord, Parent, StoredRange, choose, stretches};
 use backstay_terms::{Branch, LogRange, Position, Timeline, WalFileName, WalSegmentNumber, WalSegmentSize};
 
 /// One lineage of a chain.
@@ -26,15 +26,6 @@ impl Link {
         let to = self.until.map_or(range.to, |until| range.to.min(until));
         LogRange::new(range.from, to).filter(|range| !range.is_mark())
     }
-}
-
-/// Positions to be taken from a stored range of a link.
-#[derive(Clone, Debug)]
-pub struct Taken {
-    /// The branch.
-    pub branch: Branch,
-    /// Which positions of which object.
-    pub choice: Choice,
 }
 
 /// A lineage and its ancestors, oldest first.
@@ -85,49 +76,26 @@ impl Chain {
     }
 
     /// One copy of each position of `wanted`, in order; an error names the first gap.
-    pub fn choose(&self, wanted: LogRange) -> Result<Vec<Taken>, LogRange> {
-        let mut taken = Vec::new();
-        let mut at = wanted.from;
-        while at < wanted.to {
-            let (link, stored, range) = self.best_at(at).ok_or_else(|| self.gap_at(at, wanted.to))?;
-            let to = range.to.min(wanted.to);
-            let choice = Choice {
-                take: LogRange { from: at, to },
-                from: stored.clone(),
+    pub fn choose(&self, wanted: LogRange) -> Result<Vec<Choice>, LogRange> {
+        choose(wanted, self.candidates(wanted))
+    }
+
+    /// Everything that may give positions of `wanted`.
+    pub fn candidates(&self, wanted: LogRange) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for (distance, link) in self.links.iter().rev().enumerate() {
+            let clipped = |stored: &StoredRange| {
+                let gives = link.clipped(stored.name.range)?;
+                (gives.from < wanted.to && wanted.from < gives.to).then(|| Candidate {
+                    branch: link.branch,
+                    distance,
+                    gives,
+                    stored: stored.clone(),
+                })
             };
-            taken.push(Taken {
-                branch: link.branch,
-                choice,
-            });
-            at = to;
+            candidates.extend(link.ranges.iter().filter_map(clipped));
         }
-        Ok(taken)
-    }
-
-    fn best_at(&self, at: Position) -> Option<(&Link, &StoredRange, LogRange)> {
-        let covering = |link: &'_ Link, stored: &StoredRange| {
-            link.clipped(stored.name.range)
-                .filter(|range| range.from <= at && at < range.to)
-        };
-        self.links.iter().rev().find_map(|link| {
-            let here = link
-                .ranges
-                .iter()
-                .filter_map(|stored| covering(link, stored).map(|range| (link, stored, range)));
-            here.max_by_key(|(_, stored, range)| (range.to, stored.level))
-        })
-    }
-
-    fn gap_at(&self, at: Position, until: Position) -> LogRange {
-        let later = self
-            .stretches(None)
-            .into_iter()
-            .map(|stretch| stretch.from)
-            .find(|from| *from > at);
-        LogRange {
-            from: at,
-            to: later.unwrap_or(until).min(until),
-        }
+        candidates
     }
 
     /// The timeline in the name of a segment.

@@ -108,11 +108,10 @@ pub(crate) async fn newest_time(catalog: &Catalog, stretch: LogRange) -> Result<
     let Some(chain) = &catalog.chain else {
         return Ok(mark);
     };
-    let taken = chain.choose(stretch).map_err(|gap| catalog.gap(gap))?;
-    for taken in taken.iter().rev() {
-        let facts = catalog.facts_of(&taken.branch, &taken.choice.from).await?;
-        if let Some(transactions) = facts.transactions {
-            return Ok(mark.max(Some(transactions.last_time)));
+    let choices = chain.choose(stretch).map_err(|gap| catalog.gap(gap))?;
+    for choice in choices.iter().rev() {
+        if let Some(time) = catalog.last_time_in(choice).await? {
+            return Ok(mark.max(Some(time)));
         }
     }
     Ok(mark)

@@ -194,6 +194,55 @@ async fn a_restart_sends_the_segment_again_and_the_slot_never_falls_back() {
 }
 
 #[tokio::test]
+async fn attaching_at_a_position_leaves_the_slot_where_it_is_until_something_is_confirmed() {
+    let server = server_with(&[]).await;
+    let mut stream = attach(&server, Some("backstay"), Resume::Fresh).await;
+    work(&server, 3000).await;
+    let confirmed = flushed(&server).await;
+    Kept::default().read_to(&mut stream, confirmed).await;
+    confirm(&mut stream, confirmed).await;
+    let Resume::After { system, timeline, .. } = after(&stream, 1, confirmed) else {
+        panic!("made so above")
+    };
+    stream.finish().await.unwrap();
+    work(&server, 3000).await;
+    let end = flushed(&server).await;
+    let position = end.into();
+
+    // The server has taken every report before the stream is finished.
+    let restart = "SELECT restart_lsn FROM pg_replication_slots";
+    let at = Resume::At {
+        system,
+        timeline,
+        position,
+    };
+    let mut stream = attach(&server, Some("backstay"), at).await;
+    assert_eq!(stream.start().from, Position(end.0 / SEGMENT * SEGMENT));
+    let mut kept = Kept::default();
+    kept.read_to(&mut stream, end).await;
+    stream.finish().await.unwrap();
+    assert_eq!(lsn(&server, restart).await, confirmed);
+
+    let mut stream = attach(&server, Some("backstay"), at).await;
+    Kept::default().read_to(&mut stream, end).await;
+    confirm(&mut stream, end).await;
+    stream.finish().await.unwrap();
+    assert_eq!(lsn(&server, restart).await, end);
+
+    // What is durable is reported at once: that is the difference.
+    work(&server, 10).await;
+    let later = flushed(&server).await;
+    let resume = Resume::After {
+        system,
+        timeline,
+        position: later.into(),
+    };
+    let stream = attach(&server, Some("backstay"), resume).await;
+    stream.finish().await.unwrap();
+    assert_eq!(lsn(&server, restart).await, later);
+}
+
+#[tokio::test]
 async fn an_idle_primary_makes_marks_once_everything_is_durable() {
     let server = server_with(&["wal_sender_timeout = 600ms"]).await;
     let mut stream = attach(&server, None, Resume::Fresh).await;

@@ -7,7 +7,7 @@ use super::{CheckFinding, Invariant, keep};
 use crate::base::NamedObject;
 use crate::inventory::{BackupObjects, HeadState, StoredObject};
 use crate::layout::{BackupPlace, Place};
-use crate::{BaseReader, Digest, Repository, RepositoryError};
+use crate::{BaseReader, Digest, PackReading, Repository, RepositoryError};
 use backstay_terms::EntryKind;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Repository {
         let Some(reader) = keep(&mut findings, &at, BaseReader::open(self, place).await)? else {
             return Ok((content, findings));
         };
-        let mut cursor = reader.cursor();
+        let mut cursor = reader.cursor(PackReading::WholePacks);
         for file in reader.files().iter().filter(|file| file.kind == EntryKind::File) {
             let mut digest = Digest::new();
             let read = cursor.read_file(file, |bytes| {

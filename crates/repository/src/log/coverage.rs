@@ -1,8 +1,7 @@
-//! Which positions of a branch are stored: stretches, gaps, and the choice of one copy for each position.
+//! Which positions of a branch are stored: stretches and gaps.
 //!
-//! Promise: pure functions of names; time marks never add coverage; a choice prefers copies that need no thaw and
-//! then the fewest requests.
-//! Not here: listing and fetching (log::view).
+//! Promise: pure functions of names; time marks never add coverage.
+//! Not here: listing and fetching (log::store), which copy is read (log::copies).
 
 use crate::layout::{Level, RangeName};
 use backstay_terms::{LogRange, Position};
@@ -16,12 +15,6 @@ pub struct StoredRange {
     pub name: RangeName,
     /// The object's bytes.
     pub size: u64,
-}
-
-impl StoredRange {
-    fn range(&self) -> LogRange {
-        self.name.range
-    }
 }
 
 /// The contiguous stretches of a set of ranges, in order. Marks count as nothing.
@@ -86,101 +79,15 @@ pub fn stretch_at(stretches: &[LogRange], position: Position) -> Option<LogRange
         .find(|stretch| stretch.from <= position && position <= stretch.to)
 }
 
-/// A chosen copy: these positions are to be taken from this object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// The positions to take.
-    pub take: LogRange,
-    /// The object to take them from.
-    pub from: StoredRange,
-}
-
-/// One copy for each position of `wanted`, in order; an error names the first gap.
-pub fn choose(wanted: LogRange, stored: &[StoredRange]) -> Result<Vec<Choice>, LogRange> {
-    let mut sorted: Vec<&StoredRange> = stored.iter().filter(|s| !s.range().is_mark()).collect();
-    sorted.sort_by_key(|s| s.range());
-    let mut choices: Vec<Choice> = Vec::new();
-    let mut at = wanted.from;
-    while at < wanted.to {
-        let reaching = sorted
-            .iter()
-            .take_while(|s| s.range().from <= at)
-            .filter(|s| s.range().to > at);
-        let Some(best) = reaching.max_by_key(|s| (s.range().to, s.level != Level::Held)) else {
-            let next = sorted.iter().map(|s| s.range().from).find(|from| *from > at);
-            return Err(LogRange {
-                from: at,
-                to: next.unwrap_or(wanted.to).min(wanted.to),
-            });
-        };
-        let to = best.range().to.min(wanted.to);
-        choices.push(Choice {
-            take: LogRange { from: at, to },
-            from: (*best).clone(),
-        });
-        at = to;
-    }
-    Ok(choices)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backstay_terms::{Suffix, TimedId};
     use proptest::prelude::*;
 
     fn range(from: u64, to: u64) -> LogRange {
         LogRange {
             from: Position(from),
             to: Position(to),
-        }
-    }
-
-    fn stored(level: Level, from: u64, to: u64, number: u32) -> StoredRange {
-        let epoch = TimedId::new("20261123T020011Z", "log", Suffix::from_chance(1)).unwrap();
-        StoredRange {
-            level,
-            name: RangeName {
-                range: range(from, to),
-                epoch,
-                number,
-            },
-            size: to - from,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_position_is_either_chosen_once_or_named_as_missing(
-            pieces in proptest::collection::vec((0u64..100, 0u64..20), 0..12), from in 0u64..100, length in 1u64..60,
-        ) {
-            let all: Vec<StoredRange> =
-                pieces.iter().enumerate().map(|(n, (f, l))| stored(Level::Live, *f, f + l, n as u32)).collect();
-            let wanted = range(from, from + length);
-            let covered = |p: u64| all.iter().any(|s| s.name.range.from.0 <= p && p < s.name.range.to.0);
-            match choose(wanted, &all) {
-                Ok(choices) => {
-                    let mut at = wanted.from;
-                    for choice in &choices {
-                        prop_assert_eq!(choice.take.from, at);
-                        let held = choice.from.name.range;
-                        prop_assert!(held.from <= choice.take.from && choice.take.to <= held.to);
-                        at = choice.take.to;
-                    }
-                    prop_assert_eq!(at, wanted.to);
-                }
-                Err(gap) => {
-                    prop_assert!(!covered(gap.from.0));
-                    prop_assert!((gap.from.0..gap.to.0).all(|p| !covered(p)));
-                    prop_assert!((from..gap.from.0).all(covered));
-                }
-            }
-            let names: Vec<LogRange> = all.iter().map(|s| s.name.range).collect();
-            let joined = stretches(&names);
-            let lacking = missing(wanted, &joined);
-            for p in wanted.from.0..wanted.to.0 {
-                prop_assert_eq!(covered(p), !lacking.iter().any(|gap| gap.from.0 <= p && p < gap.to.0));
-            }
         }
     }
 
@@ -197,5 +104,19 @@ mod tests {
         assert_eq!(gaps(&joined), [range(20, 30)]);
         assert_eq!(stretch_at(&joined, Position(20)), Some(range(0, 20)));
         assert_eq!(stretch_at(&joined, Position(25)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_missing_is_what_no_stretch_covers(
+            pieces in proptest::collection::vec((0u64..100, 0u64..20), 0..12), from in 0u64..100, length in 1u64..60,
+        ) {
+            let all: Vec<LogRange> = pieces.iter().map(|(from, length)| range(*from, from + length)).collect();
+            let covered = |p: u64| all.iter().any(|range| range.from.0 <= p && p < range.to.0);
+            let lacking = missing(range(from, from + length), &stretches(&all));
+            for p in from..from + length {
+                prop_assert_eq!(covered(p), !lacking.iter().any(|gap| gap.from.0 <= p && p < gap.to.0));
+            }
+        }
     }
 }

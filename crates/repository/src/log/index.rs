@@ -13,9 +13,10 @@ use crate::layout::{EnvelopePlace, Level, Place};
 use crate::{Repository, layout};
 use backstay_codec::{Compressor, Decompressor, Kind, SecretKey, Sha256};
 use backstay_store::list_all;
-use backstay_terms::{Branch, LogFacts};
+use backstay_terms::{Branch, EpochId, LogFacts};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use tracing::warn;
 
 /// An index is refused when it claims to be longer than this.
 const INDEX_BYTES_MAX: usize = 64 << 20;
@@ -83,16 +84,29 @@ impl LogStore {
                 continue;
             };
             let place = self.place.index(branch, &hour, &epoch)?;
-            let envelope = EnvelopePlace::epoch(self.place.engine, &self.place.source, &epoch);
-            let content = self
-                .repository
-                .get_sealed(&place, Kind::LogIndex, &envelope)
-                .await?;
-            for line in lines(&content, &place)? {
-                gathered.insert((line.level, line.range), line.facts);
+            match self.gathered_in(&place, &epoch).await {
+                Ok(lines) => gathered.extend(lines.map(|line| ((line.level, line.range), line.facts))),
+                // The ranges say the same.
+                Err(error) if error.is_damage() => {
+                    warn!(%branch, %error, "a damaged index of the log is passed over");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(gathered)
+    }
+
+    async fn gathered_in(
+        &self,
+        place: &Place,
+        epoch: &EpochId,
+    ) -> Result<impl Iterator<Item = IndexLine> + use<>, RepositoryError> {
+        let envelope = EnvelopePlace::epoch(self.place.engine, &self.place.source, epoch);
+        let content = self
+            .repository
+            .get_sealed(place, Kind::LogIndex, &envelope)
+            .await?;
+        Ok(lines(&content, place)?.into_iter())
     }
 
     /// Where `gathered` holds a range.

@@ -7,10 +7,12 @@
 use crate::RepositoryError;
 use crate::base::LEVEL;
 use crate::layout::Place;
+use crate::objects::Window;
 use backstay_codec::{
-    Compressor, Decompressor, FRAME_PLAINTEXT, Header, Kind, Salt, SecretKey, Sha256, container_length,
-    digest, seal_proven, unseal,
+    Compressor, Decompressor, Digest, FRAME_PLAINTEXT, Header, Kind, Salt, SecretKey, Sha256,
+    container_length, digest, seal_proven, unseal,
 };
+use backstay_store::Store;
 use backstay_terms::{LogFacts, LogRange};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -99,53 +101,66 @@ pub(crate) fn decode_index(
     Ok(index)
 }
 
-/// Opens the data container and gives the bytes of the log.
-pub(crate) fn decode_bytes(
-    place: &Place,
-    data_key: &SecretKey,
-    container: &[u8],
-    index: &RangeIndex,
-    range: LogRange,
-) -> Result<Vec<u8>, RepositoryError> {
-    let sealed = |source| RepositoryError::Sealed {
-        key: place.key.to_string(),
-        source,
-    };
-    let data = unseal(Kind::RangeData, data_key, &place.logical, container).map_err(sealed)?;
-    let bytes = decompress_frames(place, &data, index, range.length())?;
-    if digest(&bytes) != index.sha256 {
-        return Err(RepositoryError::malformed(
-            &place.key,
-            "its bytes have another SHA-256 than its index states",
-        ));
-    }
-    Ok(bytes)
+/// The bytes of a range, read from its data container frame by frame.
+pub(crate) struct RangeBytes<'a> {
+    window: Window,
+    index: &'a RangeIndex,
+    decompressor: Decompressor,
+    /// How many frames were read, and where the next one lies in the data.
+    read: usize,
+    position: u64,
+    plain: Vec<u8>,
+    digest: Digest,
+    given: u64,
+    length: u64,
 }
 
-fn decompress_frames(
-    place: &Place,
-    data: &[u8],
-    index: &RangeIndex,
-    length: u64,
-) -> Result<Vec<u8>, RepositoryError> {
-    let refuse = |what: &str| RepositoryError::malformed(&place.key, what);
-    let length = usize::try_from(length).map_err(|_| refuse("its range is too long"))?;
-    let mut decompressor = Decompressor::new().map_err(RepositoryError::encoding)?;
-    let mut bytes = Vec::with_capacity(length.min(256 << 20));
-    let mut rest = data;
-    for compressed in &index.frames {
-        let (frame, later) = rest
-            .split_at_checked(*compressed as usize)
-            .ok_or_else(|| refuse("a frame reaches beyond its data"))?;
-        let plain = length.saturating_sub(bytes.len()).min(FRAME_PLAINTEXT);
-        let decompressed = decompressor
-            .decompress(frame, plain)
-            .map_err(|e| refuse(&e.to_string()))?;
-        bytes.extend_from_slice(&decompressed);
-        rest = later;
+impl<'a> RangeBytes<'a> {
+    pub fn new(window: Window, index: &'a RangeIndex, range: LogRange) -> Result<Self, RepositoryError> {
+        Ok(RangeBytes {
+            window,
+            index,
+            decompressor: Decompressor::new().map_err(RepositoryError::encoding)?,
+            read: 0,
+            position: 0,
+            plain: Vec::new(),
+            digest: Digest::new(),
+            given: 0,
+            length: range.length(),
+        })
     }
-    if bytes.len() != length || !rest.is_empty() {
-        return Err(refuse("its frames do not add up to its range"));
+
+    /// The next bytes and where in the range they begin; none at the end, when everything has the digest of the index.
+    pub async fn next_frame(&mut self, store: &dyn Store) -> Result<Option<(u64, &[u8])>, RepositoryError> {
+        let Some(compressed) = self.index.frames.get(self.read) else {
+            self.window.prove_empty(store).await?;
+            return self.end();
+        };
+        let wanted = self.position..self.position + u64::from(*compressed);
+        let expected = (self.length - self.given).min(FRAME_PLAINTEXT as u64) as usize;
+        let key = self.window.key().clone();
+        let frame = self.window.reach(store, wanted.clone()).await?;
+        self.decompressor
+            .decompress_into(frame, expected, &mut self.plain)
+            .map_err(|e| RepositoryError::malformed(&key, e))?;
+        self.digest.update(&self.plain);
+        self.read += 1;
+        self.position = wanted.end;
+        let begins = self.given;
+        self.given += self.plain.len() as u64;
+        Ok(Some((begins, &self.plain)))
     }
-    Ok(bytes)
+
+    fn end(&mut self) -> Result<Option<(u64, &[u8])>, RepositoryError> {
+        let key = self.window.key();
+        if self.given != self.length || !self.window.ends_at(self.position) {
+            let what = "its frames do not add up to its range";
+            return Err(RepositoryError::malformed(key, what));
+        }
+        if std::mem::take(&mut self.digest).finish() != self.index.sha256 {
+            let what = "its bytes have another SHA-256 than its index states";
+            return Err(RepositoryError::malformed(key, what));
+        }
+        Ok(None)
+    }
 }

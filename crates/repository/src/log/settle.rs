@@ -1,18 +1,22 @@
 //! Settles: reads back live ranges that no settled range covers and writes them as settled ones.
 //!
 //! Promise: needs the store and the keys, never the source; never joins two lineages (LIN-1); where a range that is to
-//! be settled overlaps any other, their bytes must be equal, else nothing is written and the error names both (LOG-2). Running it
-//! twice, or twice at once, only costs bytes.
+//! be settled overlaps any other, their bytes must be equal, else nothing is written and the error names both (LOG-2). Nothing
+//! is written over damage: positions that no live range gives stay unsettled and are named. Running it twice, or twice at
+//! once, only costs bytes.
 //! Not here: when it runs (backstay-engine::jobs).
 
+use super::copies::{Candidate, Selection};
 use super::coverage::{StoredRange, missing, stretches};
 use super::index::Wanted;
+use super::range::RangeIndex;
 use super::store::LogStore;
 use super::writer::{LogWriter, SETTLED_BYTES_MAX};
 use crate::RepositoryError;
 use crate::layout::Level;
 use backstay_terms::{Branch, LogRange, Position};
 use bytes::Bytes;
+use tracing::warn;
 
 /// What settling did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,17 @@ pub struct Settled {
     pub written: u64,
     /// Bytes of log settled.
     pub bytes: u64,
+    /// What could not be settled.
+    pub damaged: Vec<Damaged>,
+}
+
+/// Positions that no live range gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// The positions.
+    pub range: LogRange,
+    /// What is wrong, with the name of the object.
+    pub what: String,
 }
 
 impl LogStore {
@@ -52,10 +67,14 @@ impl LogStore {
         self.compare_overlaps(branch, &ranges, &uncovered).await?;
         let live: Vec<StoredRange> = ranges.into_iter().filter(|r| r.level == Level::Live).collect();
         for stretch in uncovered {
-            let epoch = self.repository.new_id("settle")?;
-            let mut writer = LogWriter::begin(&self.repository, self.place.clone(), *branch, epoch).await?;
-            self.settle_stretch(branch, stretch, &live, file_size, &mut writer, &mut done)
-                .await?;
+            let mut rest = stretch;
+            while let Some(lost) = self
+                .settle_up_to_damage(branch, rest, &live, file_size, &mut done)
+                .await?
+            {
+                rest.from = lost.range.to;
+                done.damaged.push(lost);
+            }
         }
         Ok(done)
     }
@@ -87,24 +106,32 @@ impl LogStore {
             for (before, held) in &mut kept {
                 let before_bytes = self.bytes_once(branch, before, held).await?;
                 let next_bytes = self.bytes_once(branch, next, &mut bytes).await?;
-                self.compare(branch, (before, before_bytes), (next, next_bytes))?;
+                if let (Some(before_bytes), Some(next_bytes)) = (before_bytes, next_bytes) {
+                    self.compare(branch, (before, before_bytes), (next, next_bytes))?;
+                }
             }
             kept.push((next, bytes));
         }
         Ok(())
     }
 
+    /// None if the range is damaged: it contradicts nobody.
     async fn bytes_once(
         &self,
         branch: &Branch,
         stored: &StoredRange,
         held: &mut Option<Bytes>,
-    ) -> Result<Bytes, RepositoryError> {
-        if let Some(bytes) = held {
-            return Ok(bytes.clone());
+    ) -> Result<Option<Bytes>, RepositoryError> {
+        if held.is_none() {
+            match self.range(branch, stored).await {
+                Ok((_, bytes)) => *held = Some(bytes),
+                Err(error) if error.is_damage() => {
+                    warn!(%branch, %error, "a damaged range is compared with no other");
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let (_, bytes) = self.range(branch, stored).await?;
-        Ok(held.insert(bytes).clone())
+        Ok(held.clone())
     }
 
     fn compare(
@@ -134,28 +161,81 @@ impl LogStore {
         })
     }
 
-    async fn settle_stretch(
+    /// Settles `wanted` from its beginning to its end, or to the first position that nobody gives, which is returned.
+    async fn settle_up_to_damage(
         &self,
         branch: &Branch,
-        stretch: LogRange,
+        wanted: LogRange,
         live: &[StoredRange],
         file_size: u64,
-        writer: &mut LogWriter,
         done: &mut Settled,
-    ) -> Result<(), RepositoryError> {
-        let mut at: Option<Position> = None;
-        while at.is_none_or(|at| at < stretch.to) {
-            let wanted = at.unwrap_or(stretch.from);
-            let Some(next) = reaching(live, wanted) else { break };
-            let (index, bytes) = self.range(branch, next).await?;
+    ) -> Result<Option<Damaged>, RepositoryError> {
+        let mut at = wanted.from;
+        let mut lost = None;
+        let mut run: Option<LogWriter> = None;
+        while at < wanted.to && lost.is_none() {
+            let (next, index, bytes) = match self.live_at(branch, live, at).await {
+                Ok(found) => found,
+                Err(RepositoryError::Unreadable { damage, .. }) => {
+                    lost = Some(damaged(at, wanted.to, live, &damage));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             done.read += 1;
-            let begins = at.unwrap_or(next.name.range.from);
-            let fresh = bytes.slice((begins.0 - next.name.range.from.0) as usize..);
-            writer.append(begins, fresh, index.facts)?;
-            at = Some(next.name.range.to);
+            let range = next.name.range;
+            let (writer, begins) = match &mut run {
+                Some(writer) => (writer, at),
+                None => (run.insert(self.begin_settling(branch).await?), range.from),
+            };
+            writer.append(
+                begins,
+                bytes.slice((begins.0 - range.from.0) as usize..),
+                index.facts,
+            )?;
+            at = range.to;
             self.store_settled(writer, file_size, Store::WhatIsFull, done)
                 .await?;
         }
+        if let Some(mut writer) = run {
+            self.end_settling(&mut writer, file_size, done).await?;
+        }
+        Ok(lost)
+    }
+
+    /// The live range that holds `at` and reaches furthest of those that can be read.
+    async fn live_at(
+        &self,
+        branch: &Branch,
+        live: &[StoredRange],
+        at: Position,
+    ) -> Result<(StoredRange, RangeIndex, Bytes), RepositoryError> {
+        let wanted = LogRange {
+            from: at,
+            to: Position(at.0 + 1),
+        };
+        let holding = Candidate::of_branch(branch, live, wanted);
+        let mut selection = Selection::new(wanted, holding).map_err(|gap| self.gap(gap))?;
+        while let Some(choice) = selection.next_copy()? {
+            match self.range(branch, &choice.from).await {
+                Ok((index, bytes)) => return Ok((choice.from, index, bytes)),
+                Err(error) => selection.pass_over(&choice, error)?,
+            }
+        }
+        Err(self.gap(wanted))
+    }
+
+    async fn begin_settling(&self, branch: &Branch) -> Result<LogWriter, RepositoryError> {
+        let epoch = self.repository.new_id("settle")?;
+        LogWriter::begin(&self.repository, self.place.clone(), *branch, epoch).await
+    }
+
+    async fn end_settling(
+        &self,
+        writer: &mut LogWriter,
+        file_size: u64,
+        done: &mut Settled,
+    ) -> Result<(), RepositoryError> {
         self.store_settled(writer, file_size, Store::Everything, done)
             .await?;
         match writer.cut_index(Wanted::Everything)? {
@@ -202,10 +282,12 @@ fn shared(one: &LogRange, two: &LogRange) -> Option<LogRange> {
     (from < to).then_some(LogRange { from, to })
 }
 
-/// The live range that holds `position` and reaches furthest.
-fn reaching(live: &[StoredRange], position: Position) -> Option<&StoredRange> {
-    let holding = live
-        .iter()
-        .filter(|r| r.name.range.from <= position && position < r.name.range.to);
-    holding.max_by_key(|r| r.name.range.to)
+/// Nobody gives `at`: the next one who could give anything is a live range that begins later.
+fn damaged(at: Position, until: Position, live: &[StoredRange], damage: &RepositoryError) -> Damaged {
+    let later = live.iter().map(|r| r.name.range.from).filter(|from| *from > at);
+    let to = later.min().map_or(until, |next| next.min(until));
+    Damaged {
+        range: LogRange { from: at, to },
+        what: damage.to_string(),
+    }
 }

@@ -3,12 +3,14 @@
 //! Promise: bytes are given only whole and checked; a position that is not stored is an error that names the gap.
 //! Not here: choosing a base or a target (backstay-engine::plan).
 
-use super::coverage::{StoredRange, choose, stretches};
+use super::copies::{Candidate, Selection};
+use super::coverage::{StoredRange, stretches};
 use super::lineage::{Known, LineageRecord, history_digest};
-use super::range::{RangeIndex, decode_bytes, decode_index, index_length};
+use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
 use crate::layout::{EnvelopePlace, Level, LogPlace, Place, month};
+use crate::objects::{Opened, REQUEST, Window};
 use crate::{Repository, RepositoryError};
-use backstay_codec::{Header, Kind, SecretKey};
+use backstay_codec::{HEADER_LENGTH, Header, Kind, Opener, SEALED_CHUNK, SecretKey};
 use backstay_store::{Key, list_all};
 use backstay_terms::{Branch, EngineKind, LogRange, Position, RecordId, SourceName};
 use bytes::Bytes;
@@ -101,16 +103,65 @@ impl LogStore {
         branch: &Branch,
         stored: &StoredRange,
     ) -> Result<(RangeIndex, Bytes), RepositoryError> {
-        let place = self.place.range(stored.level, branch, &stored.name)?;
-        let object = self.repository.store().get(&place.key).await?;
-        let index = self.open_index(&place, stored, &object).await?;
-        let length = index_length(&place, &object)? as usize;
-        let container = object.slice(length.min(object.len())..);
-        let key = self.key_for(Kind::RangeData, &place, stored, &container).await?;
-        let (range, copy) = (stored.name.range, index.clone());
-        let work = move || decode_bytes(&place, &key, &container, &copy, range);
-        let bytes = crate::objects::on_worker(work).await?;
+        let mut bytes = Vec::with_capacity(stored.name.range.length().min(SPAN_MAX) as usize);
+        let take = |_, part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok::<_, RepositoryError>(())
+        };
+        let index = self.read_range(branch, stored, take).await?;
         Ok((index, Bytes::from(bytes)))
+    }
+
+    /// The same, frame by frame: what was given counts only when there is no error.
+    async fn read_range<E: From<RepositoryError>>(
+        &self,
+        branch: &Branch,
+        stored: &StoredRange,
+        mut take: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<RangeIndex, E> {
+        let (index, window) = self.open_range(branch, stored).await?;
+        let range = stored.name.range;
+        let mut bytes = RangeBytes::new(window, &index, range)?;
+        while let Some((begins, frame)) = bytes.next_frame(self.repository.store()).await? {
+            take(Position(range.from.0 + begins), frame)?;
+            // A frame is little work, a range is much: others come in between.
+            tokio::task::yield_now().await;
+        }
+        Ok(index)
+    }
+
+    async fn open_range(
+        &self,
+        branch: &Branch,
+        stored: &StoredRange,
+    ) -> Result<(RangeIndex, Window), RepositoryError> {
+        let place = self.place.range(stored.level, branch, &stored.name)?;
+        let store = self.repository.store();
+        let mut first = store.get_range(&place.key, 0..stored.size.min(REQUEST)).await?;
+        let offset = index_length(&place, &first)?;
+        if offset + HEADER_LENGTH as u64 > first.len() as u64 {
+            // A long index, or an object that is shorter than its index says.
+            first = store.get(&place.key).await?;
+        }
+        let index = self.open_index(&place, stored, &first).await?;
+        let data = first.slice((offset as usize).min(first.len())..);
+        let key = self.key_for(Kind::RangeData, &place, stored, &data).await?;
+        let found = stored.size.saturating_sub(offset);
+        let opener = Opener::of_beginning(Kind::RangeData, &key, &place.logical, &data, found);
+        let opener = opener.map_err(|source| RepositoryError::Sealed {
+            key: place.key.to_string(),
+            source,
+        })?;
+        let sealed = whole_chunks(
+            data.slice(HEADER_LENGTH.min(data.len())..),
+            found - HEADER_LENGTH as u64,
+        );
+        let data = Opened {
+            place,
+            offset,
+            opener,
+        };
+        Ok((index, Window::beginning_with(data, sealed)))
     }
 
     /// The bytes of a branch in `wanted`, one copy of each position.
@@ -126,19 +177,53 @@ impl LogStore {
         wanted: LogRange,
         stored: &[StoredRange],
     ) -> Result<Vec<u8>, RepositoryError> {
-        let choices = choose(wanted, stored).map_err(|gap| self.gap(gap))?;
-        let mut bytes = Vec::new();
-        for choice in choices {
-            let (_, content) = self.range(branch, &choice.from).await?;
-            let begins = choice.from.name.range.from.0;
-            let (from, to) = (choice.take.from.0 - begins, choice.take.to.0 - begins);
-            let taken = content.get(from as usize..to as usize);
-            bytes.extend_from_slice(taken.ok_or_else(|| self.gap(choice.take))?);
-        }
+        let mut bytes = vec![0; wanted.length() as usize];
+        let take = |begins: Position, part: &[u8]| {
+            put(&mut bytes, begins.0 - wanted.from.0, part);
+            Ok::<_, RepositoryError>(())
+        };
+        self.read_copies(wanted, Candidate::of_branch(branch, stored, wanted), take)
+            .await?;
         Ok(bytes)
     }
 
-    fn gap(&self, gap: LogRange) -> RepositoryError {
+    /// The same, from whatever may give it and part by part: a damaged copy is passed over where another one holds its
+    /// positions, and what it had given is given again.
+    pub async fn read_copies<E: From<RepositoryError>>(
+        &self,
+        wanted: LogRange,
+        candidates: Vec<Candidate>,
+        mut take: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut selection = Selection::new(wanted, candidates).map_err(|gap| self.gap(gap))?;
+        while let Some(choice) = selection.next_copy()? {
+            // Errors of `take` go out, those of reading are the copy's.
+            let mut refused = None;
+            let read = self.read_range(&choice.branch, &choice.from, |begins, frame| {
+                let Some((begins, part)) = choice.part(begins, frame) else {
+                    return Ok(());
+                };
+                take(begins, part).map_err(|error| {
+                    refused = Some(error);
+                    RepositoryError::OutOfOrder {
+                        what: "what was read was refused".into(),
+                    }
+                })
+            });
+            let read = read.await;
+            if let Some(error) = refused {
+                return Err(error);
+            }
+            match read {
+                Ok(_) => selection.taken(&choice),
+                Err(error) => selection.pass_over(&choice, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that names a gap.
+    pub fn gap(&self, gap: LogRange) -> RepositoryError {
         RepositoryError::Gap {
             source_name: self.place.source.to_string(),
             from: gap.from,
@@ -281,6 +366,21 @@ impl LogStore {
             .await?;
         Ok(stored == content)
     }
+}
+
+/// Copies `part` to its place in `bytes`.
+fn put(bytes: &mut [u8], at: u64, part: &[u8]) {
+    if let Some(place) = bytes.get_mut(at as usize..at as usize + part.len()) {
+        place.copy_from_slice(part);
+    }
+}
+
+/// The whole chunks at the beginning of `sealed`, of a container that has `all` bytes of them.
+fn whole_chunks(mut sealed: Bytes, all: u64) -> Bytes {
+    if (sealed.len() as u64) < all {
+        sealed.truncate(sealed.len() / SEALED_CHUNK * SEALED_CHUNK);
+    }
+    sealed
 }
 
 fn id_of(key: &Key) -> Option<RecordId> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use backstay_clock::{Chance, SeededChance};
-use backstay_repository::{BaseWriter, Head, HeadVerdict};
+use backstay_repository::{BaseWriter, Head, HeadVerdict, PackReading};
 use backstay_store::{Meter, MeteredStore, Operation, RangeRead};
 use backstay_terms::EntryKind;
 
@@ -134,4 +134,126 @@ async fn a_range_is_cut_at_the_end_of_its_file_and_an_empty_one_costs_nothing() 
         assert_eq!(reader.read_range(&torn, range).await.unwrap(), Vec::<u8>::new());
     }
     assert_eq!(meter.reads(), []);
+}
+
+/// Bytes of sealed chunks in a request of 4 MiB of plaintext.
+const REQUEST_MAX: u64 = 64 * (65_536 + 16);
+
+#[tokio::test]
+async fn whole_files_come_in_few_requests_and_no_chunk_is_fetched_twice() {
+    let mut files: Vec<Entry> = (0..200)
+        .map(|n| file(format!("small/{n}"), prose(n * 77, 50_000)))
+        .collect();
+    files.push(file("noise", noise(2, 70 << 20)));
+    files.push(file("torn", noise(4, (1 << 20) + 4321)));
+    let world = World::new();
+    let repository = world.init().await;
+    let head = back_up(&repository, &files).await.unwrap();
+    let meter = Meter::recording_reads();
+    let metered = Arc::new(MeteredStore::new(world.store(), meter.clone()));
+    let repository = world.open_over(metered, &[raw_key(7)]).await.unwrap();
+    let reader = open_backup(&repository, &head).await.unwrap();
+    let sealed: u64 = reader.packs().map(|(_, size, _)| size - 112).sum();
+    let packs = reader.packs().count() as u64;
+    for parts in [1, 3] {
+        meter.reset();
+        let contents = read_whole(&reader, parts).await.unwrap();
+        assert!(contents == contents_of(&files), "{parts}");
+        let reads: Vec<RangeRead> = meter.reads();
+        assert!(
+            reads
+                .iter()
+                .all(|read| read.range.end - read.range.start <= REQUEST_MAX)
+        );
+        let fetched: u64 = reads.iter().map(|read| read.range.end - read.range.start).sum();
+        match parts {
+            1 => assert_eq!(fetched, sealed, "every chunk once"),
+            // Where two parts meet, both need the chunk; and the last request of each reaches further than its part.
+            parts => assert!(
+                fetched <= sealed + parts as u64 * (REQUEST_MAX + 3 * 65_552),
+                "{fetched}"
+            ),
+        }
+        let needed = sealed.div_ceil(REQUEST_MAX) + packs + parts as u64;
+        assert!(
+            reads.len() as u64 <= needed,
+            "{} requests, {needed} are enough",
+            reads.len()
+        );
+        println!(
+            "measured: {fetched} bytes of {packs} packs in {} requests, {parts} readers",
+            reads.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_read_alone_costs_what_it_holds_and_files_may_come_in_any_order() {
+    let (world, files) = (World::new(), files());
+    let head = backed_up(&world, &files).await;
+    let meter = Meter::recording_reads();
+    let metered = Arc::new(MeteredStore::new(world.store(), meter.clone()));
+    let repository = world.open_over(metered, &[raw_key(7)]).await.unwrap();
+    let reader = open_backup(&repository, &head).await.unwrap();
+    let mut cursor = reader.cursor(PackReading::ByRanges);
+    for path in [
+        "torn", "small/7", "noise", "prose", "small/39", "short", "empty", "torn",
+    ] {
+        let row = row(&reader, path);
+        let mut content = Vec::new();
+        let take = |piece: &[u8]| {
+            content.extend_from_slice(piece);
+            Ok(())
+        };
+        cursor.read_file(row, take).await.unwrap();
+        assert!(content == files[row.n as usize].content, "{path}");
+    }
+    meter.reset();
+    let small = row(&reader, "small/8");
+    reader
+        .cursor(PackReading::ByRanges)
+        .read_file(small, |_| Ok(()))
+        .await
+        .unwrap();
+    assert_eq!(meter.tally(Operation::GetRange).calls(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_chunk_is_refused_by_name_and_what_lies_elsewhere_is_read() {
+    let world = World::new();
+    let files = [
+        file("first", noise(1, 3 << 20)),
+        file("second", noise(2, 9 << 20)),
+    ];
+    let repository = world.init().await;
+    let head = back_up(&repository, &files).await.unwrap();
+    let key = name_of(&head.place(), "data", "/p00000");
+    let body = world.body(&key);
+    for at in [112, 112 + 70_000, body.len() / 2, body.len() - 1] {
+        let mut changed = body.to_vec();
+        changed[at] ^= 1;
+        world.memory.overwrite(&key, changed.into());
+        let reader = open_backup(&world.open().await, &head).await.unwrap();
+        let mut cursor = reader.cursor(PackReading::ByRanges);
+        let mut refused = 0;
+        // Twice: what a refused chunk left behind is never taken for content.
+        for path in ["first", "second", "first", "second"] {
+            let row = row(&reader, path);
+            let expected = &files[row.n as usize].content;
+            let mut content = Vec::new();
+            let take = |piece: &[u8]| {
+                content.extend_from_slice(piece);
+                Ok(())
+            };
+            match cursor.read_file(row, take).await {
+                Ok(()) => assert!(content == *expected, "{path}, changed at {at}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(key.as_str()), "{error}");
+                    assert!(expected.starts_with(&content), "{path}, changed at {at}");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(refused, 2, "changed at {at}");
+    }
 }

@@ -231,21 +231,76 @@ async fn a_log_at_rest_costs_settling_three_listings() {
     assert_eq!(calls, [(Operation::List, 3)]);
 }
 
-#[tokio::test]
-async fn a_live_range_that_cannot_be_read_stops_settling_and_is_named() {
-    let world = World::new();
-    let repository = world.init().await;
-    live(&repository, branch(1, 1), 100, 200).await;
-    let key: Key = world.names("wal-archive/live/")[0].clone();
+/// Cuts the last byte off the live range that begins at `from`; returns its name.
+fn damage_live(world: &World, from: u64) -> Key {
+    let begins = format!("/{from:016x}-");
+    let names = world.names("wal-archive/live/");
+    let key = names
+        .into_iter()
+        .find(|key| key.as_str().contains(&begins))
+        .unwrap();
     let body = world.body(&key);
     world.memory.overwrite(&key, body.slice(..body.len() - 1));
+    key
+}
+
+#[tokio::test]
+async fn a_live_range_that_cannot_be_read_stays_unsettled_and_is_named_and_the_rest_is_settled() {
+    let world = World::new();
+    let repository = world.init().await;
+    for (from, to) in [(100, 200), (200, 300), (300, 400), (380, 500)] {
+        live(&repository, branch(1, 1), from, to).await;
+    }
+    let lost = damage_live(&world, 200);
+    let doubled = damage_live(&world, 380);
     let log = log_store(&world.open().await);
-    let error = log.settle(&branch(1, 1), FILE).await.unwrap_err();
-    assert!(error.to_string().contains(key.as_str()), "{error}");
+    let done = log.settle(&branch(1, 1), FILE).await.unwrap();
+    let named: Vec<(LogRange, bool)> = done
+        .damaged
+        .iter()
+        .map(|d| {
+            (
+                d.range,
+                d.what.contains(lost.as_str()) || d.what.contains(doubled.as_str()),
+            )
+        })
+        .collect();
+    assert_eq!(named, [(range(200, 300), true), (range(400, 500), true)]);
+    assert_eq!(
+        settled_ranges(&log, &branch(1, 1)).await,
+        [range(100, 200), range(300, 400)]
+    );
     let ranges: Vec<StoredRange> = log.ranges(&branch(1, 1), None).await.unwrap();
     assert_eq!(
         LogStore::unsettled(&ranges),
-        [range(100, 200)],
+        [range(200, 300), range(400, 500)],
         "and is not counted as settled"
     );
+    let before = world.memory.snapshot();
+    log.settle(&branch(1, 1), FILE).await.unwrap();
+    assert_eq!(world.memory.snapshot(), before, "settling again writes nothing");
+}
+
+#[tokio::test]
+async fn a_damaged_live_range_is_settled_from_another_one_that_holds_the_same() {
+    let world = World::new();
+    let repository = world.init().await;
+    for (from, to) in [(100, 300), (300, 400), (100, 200), (150, 310)] {
+        live(&repository, branch(1, 1), from, to).await;
+    }
+    damage_live(&world, 300);
+    let key = world
+        .names("wal-archive/live/")
+        .into_iter()
+        .find(|key| key.as_str().contains("/0000000000000064-000000000000012c"))
+        .unwrap();
+    let body = world.body(&key);
+    world.memory.overwrite(&key, body.slice(..body.len() / 2));
+    let log = log_store(&world.open().await);
+    let done = log.settle(&branch(1, 1), FILE).await.unwrap();
+    assert_eq!(done.damaged.len(), 1, "{done:?}");
+    assert_eq!(done.damaged[0].range, range(310, 400));
+    assert_eq!(settled_ranges(&log, &branch(1, 1)).await, [range(100, 310)]);
+    forget_live(&world).await;
+    serves(&log_store(&world.open().await), branch(1, 1), range(100, 310)).await;
 }

@@ -13,8 +13,8 @@ use backstay_clock::{Chance, Clock, SeededChance, SimClock};
 use backstay_codec::SecretKey;
 use backstay_repository::layout::BackupPlace;
 use backstay_repository::{
-    BackupOrder, BackupSummary, BaseReader, BaseWriter, FileRow, Head, HeadVerdict, Recipient, Repository,
-    RepositoryError,
+    BackupOrder, BackupSummary, BaseReader, BaseWriter, FileRow, Head, HeadVerdict, PackReading, Recipient,
+    Repository, RepositoryError,
 };
 use backstay_store::{
     Created, Key, MemoryImage, MemoryStore, ObjectMeta, Page, Prefix, Store, StoreError, StoreFacts, Thaw,
@@ -220,15 +220,24 @@ pub fn contents_of(entries: &[Entry]) -> Contents {
     .collect()
 }
 
-/// Every file of a backup, whole, through one cursor a part.
+/// Every file of a backup, as a restore reads it, through one cursor a part.
 pub async fn read_whole(reader: &BaseReader, parts: usize) -> Result<Contents, RepositoryError> {
+    read_all(reader, parts, PackReading::ByRanges).await
+}
+
+/// Every file of a backup.
+pub async fn read_all(
+    reader: &BaseReader,
+    parts: usize,
+    reading: PackReading,
+) -> Result<Contents, RepositoryError> {
     let mut contents = Contents::new();
     for part in reader.partition(parts) {
-        let mut cursor = reader.cursor();
-        for row in part {
+        let mut cursor = reader.cursor(reading);
+        for row in &reader.files()[part] {
             let mut content = Vec::new();
             cursor
-                .read_file(&row, |piece| {
+                .read_file(row, |piece| {
                     content.extend_from_slice(piece);
                     Ok(())
                 })

@@ -6,7 +6,7 @@
 use crate::stream::{end_of_log, on_disk};
 use backstay_clock::{Chance, SeededChance, SystemClock};
 use backstay_codec::{SecretKey, parse_master_key, print_master_key};
-use backstay_repository::{BaseReader, Digest, stretches};
+use backstay_repository::{BaseReader, Digest, PackReading, stretches};
 use backstay_scenarios::World;
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore};
 use backstay_store::{LocalDirectory, MemoryStore, Store};
@@ -39,7 +39,7 @@ async fn every_backup_is_whole(world: &World) -> usize {
         .unwrap();
     for head in &heads {
         let base = BaseReader::open(&world.repository, &head.place()).await.unwrap();
-        let mut cursor = base.cursor();
+        let mut cursor = base.cursor(PackReading::ByRanges);
         for file in base.files() {
             let Some(expected) = &file.sha256 else { continue };
             let mut digest = Digest::new();

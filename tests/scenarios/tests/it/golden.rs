@@ -6,7 +6,7 @@
 use backstay_clock::{SeededChance, SimClock, SystemClock};
 use backstay_codec::{SecretKey, parse_master_key, print_master_key};
 use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_repository::{BaseReader, Recipient, Repository};
+use backstay_repository::{BaseReader, PackReading, Recipient, Repository};
 use backstay_scenarios::World;
 use backstay_source::RecoveryAction;
 use backstay_store::LocalDirectory;
@@ -56,7 +56,7 @@ async fn every_file_of_the_golden_repository_is_what_its_tables_say() {
     let base = BaseReader::open(&world.repository, &heads[0].place())
         .await
         .unwrap();
-    let mut cursor = base.cursor();
+    let mut cursor = base.cursor(PackReading::ByRanges);
     let mut read = 0;
     for file in base.files() {
         let Some(expected) = &file.sha256 else { continue };

@@ -3,10 +3,12 @@
 
 mod border;
 mod crashes;
+mod damage;
 mod delivery;
 mod expire;
 mod fetch;
 mod first_loop;
+mod gap;
 mod golden;
 mod memory;
 mod other_engines;

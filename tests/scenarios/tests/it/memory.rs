@@ -1,308 +1,77 @@
-//! A backup's memory does not grow with the database and stays under the ceiling.
+//! The memory of a backup and of a restore does not grow with the database and stays under the ceiling.
 //!
-//! Promise: what is measured is a process of its own that runs the whole job, from a source's steps to a store that is as
-//! slow as a distant one; the figure is the kernel's (VmHWM), whatever the allocator says.
-//! Not here: the PostgreSQL client in front of it (its buffers are bounded in its own tests).
+//! Promise: what is measured is a process of its own that runs the whole job: a backup from a source's steps to a store
+//! that is as slow as a distant one, a restore from a directory to a target that takes everything. It runs under a hard
+//! limit where one can be set (cage), and the kernel's figure (VmHWM) is compared in any case.
+//! Not here: the PostgreSQL client in front of a backup, and a data directory behind a restore (their buffers are bounded
+//! in their own tests).
+
+mod cage;
+mod replay;
 
 use async_trait::async_trait;
-use backstay_clock::{Chance, Clock, SeededChance, SystemClock};
+use backstay_clock::{SeededChance, SystemClock};
 use backstay_codec::SecretKey;
 use backstay_engine::Silent;
 use backstay_engine::jobs::backup::BackupJob;
-use backstay_repository::{Head, Recipient, Repository};
+use backstay_engine::jobs::restore::{RestoreJob, Restored};
+use backstay_engine::plan::{Catalog, RestorePlan, SegmentPlan};
+use backstay_repository::{
+    AttachReason, Head, HeadLog, LineageKind, LineageRecord, LogStore, LogWriter, Recipient, Repository,
+};
 use backstay_source::{
-    BaseEnd, BaseReader, BaseRequest, BaseStep, Checkpoint, Finding, Identity, LogOffer, LogPlace, Source,
-    SourceError, Verdict,
+    Checkpoint, Evidence, FileSink, Need, Recovery, RecoveryAction, RecoveryStop, Rehearsal, Restore,
+    SourceError, SourceErrorKind, Space, StartRequest, Ticket, WalDelivery,
 };
-use backstay_store::{
-    Call, Created, Key, More, ObjectMeta, Operation, Page, Prefix, Store, StoreClock, StoreError, StoreFacts,
-    StoreKind, Support, Thaw, ThawRequest, Version, VersionId,
+use backstay_store::{LocalDirectory, Store};
+use backstay_terms::{
+    Branch, EngineKind, EntryHeader, Lineage, LogFacts, LogRange, Position, RecoveryTarget, RetentionClass,
+    SourceName, Timeline, WalFileName, WalSegmentSize,
 };
-use backstay_terms::{EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Position, RetentionClass};
-use bytes::Bytes;
-use jiff::Timestamp;
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use cage::{CEILING_KIB, own_peak_kib, peak_of};
+use replay::{Forgetful, Replayed, half_random};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What DESIGN promises for `backup`, in KiB.
-const CEILING_KIB: u64 = 128 << 10;
+/// What a restore with two workers from a directory stays under: half of the ceiling.
+const RESTORE_KIB: u64 = 64 << 10;
 
-/// How long the store takes for each object: long enough that packs wait for it.
-const STORE_TAKES: Duration = Duration::from_millis(400);
-
-/// What a body may have to be kept: heads and envelopes are read back, packs and tables are not.
-const KEPT_BYTES_MAX: usize = 64 << 10;
-
-/// The test below that is run in a process of its own, and what it is told.
-const CHILD: &str = "memory::a_replayed_base_in_a_process_of_its_own";
+/// The tests below that are run in processes of their own, and what they are told.
+const BACKUP: &str = "memory::a_replayed_base_in_a_process_of_its_own";
+const RESTORE: &str = "memory::a_restore_in_a_process_of_its_own";
 const BYTES: &str = "BACKSTAY_REPLAY_BYTES";
 const FILES: &str = "BACKSTAY_REPLAY_FILES";
+const PLACE: &str = "BACKSTAY_REPLAY_PLACE";
+const WORKERS: &str = "BACKSTAY_REPLAY_WORKERS";
 
-/// A slow store that forgets what it is given, but for sizes and small bodies.
-#[derive(Debug)]
-struct Forgetful {
-    clock: SystemClock,
-    objects: Mutex<BTreeMap<Key, (u64, Option<Bytes>)>>,
+const SEGMENT: u64 = 16 << 20;
+/// Segments of log that a restore assembles beside the base.
+const SEGMENTS: u64 = 4;
+/// Where the log begins.
+const BEGINS: u64 = SEGMENT;
+
+fn name() -> SourceName {
+    "orders".parse().unwrap()
 }
 
-impl Forgetful {
-    fn kept(&self, operation: Operation, key: &Key) -> Result<Bytes, StoreError> {
-        let objects = self.objects.lock().unwrap();
-        let body = objects.get(key).and_then(|(_, body)| body.clone());
-        body.ok_or_else(|| StoreError::NotFound {
-            call: Call::on_key(operation, key),
-        })
-    }
+fn key() -> Recipient {
+    Recipient::Raw(SecretKey::new([7; 32]))
 }
 
-fn not_here(call: Call) -> StoreError {
-    let detail = "a backup does not need it".to_owned();
-    StoreError::NotSupported { call, detail }
+async fn made(store: Arc<dyn Store>) -> Repository {
+    let (clock, chance) = (Arc::new(SystemClock::new()), Arc::new(SeededChance::new(9)));
+    Repository::init(store, clock, chance, &[key()]).await.unwrap()
 }
 
-#[async_trait]
-impl Store for Forgetful {
-    async fn put_if_absent(&self, key: &Key, body: Bytes) -> Result<Created, StoreError> {
-        self.clock.sleep(STORE_TAKES).await;
-        let size = body.len() as u64;
-        // A copy: a slice would keep what it was cut from.
-        let kept = (body.len() <= KEPT_BYTES_MAX).then(|| Bytes::copy_from_slice(&body));
-        let before = self.objects.lock().unwrap().insert(key.clone(), (size, kept));
-        assert!(before.is_none(), "{key} was written twice");
-        Ok(Created::Now)
-    }
-
-    async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
-        self.kept(Operation::Get, key)
-    }
-
-    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let body = self.kept(Operation::GetRange, key)?;
-        Ok(body.slice(range.start as usize..range.end as usize))
-    }
-
-    async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
-        Err(not_here(Call::on_key(Operation::Head, key)))
-    }
-
-    async fn list_page(
-        &self,
-        prefix: &Prefix,
-        after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        let objects = self.objects.lock().unwrap();
-        let found = objects
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| *key > after));
-        let objects: Vec<ObjectMeta> = found.map(|(key, (size, _))| meta(key, *size)).collect();
-        assert!(objects.len() <= limit, "one page is enough here");
-        Ok(Page {
-            objects,
-            more: More::No,
-        })
-    }
-
-    async fn list_versions(&self, prefix: &Prefix) -> Result<Vec<Version>, StoreError> {
-        Err(not_here(Call::on_prefix(Operation::ListVersions, prefix)))
-    }
-
-    async fn get_version(&self, key: &Key, _version: &VersionId) -> Result<Bytes, StoreError> {
-        Err(not_here(Call::on_key(Operation::GetVersion, key)))
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        Err(not_here(Call::on_key(Operation::Delete, key)))
-    }
-
-    async fn restore(&self, key: &Key, _request: ThawRequest) -> Result<Thaw, StoreError> {
-        Err(not_here(Call::on_key(Operation::Restore, key)))
-    }
-
-    async fn retain_until(&self, key: &Key, _until: Timestamp) -> Result<(), StoreError> {
-        Err(not_here(Call::on_key(Operation::Retain, key)))
-    }
-
-    async fn facts(&self) -> Result<StoreFacts, StoreError> {
-        Ok(StoreFacts {
-            kind: StoreKind::Memory,
-            place: "nowhere".to_owned(),
-            conditional_put: Support::Yes,
-            versioning: Support::No,
-            object_lock: Support::No,
-            lifecycle: Support::No,
-            clock: StoreClock::ThisMachine,
-        })
-    }
+async fn directory(place: &Path) -> Arc<dyn Store> {
+    let opened = LocalDirectory::open(place, Arc::new(SystemClock::new())).await;
+    Arc::new(opened.unwrap())
 }
 
-fn meta(key: &Key, size: u64) -> ObjectMeta {
-    let (key, modified) = (key.clone(), Timestamp::UNIX_EPOCH);
-    ObjectMeta { key, size, modified }
-}
-
-/// A source whose base has this many bytes in this many files, and a server manifest of the usual length.
-#[derive(Debug)]
-struct Replayed {
-    bytes: u64,
-    files: u32,
-}
-
-#[async_trait]
-impl Source for Replayed {
-    async fn identify(&self) -> Result<Identity, SourceError> {
-        let position = Position(16 << 20);
-        let place = LogPlace {
-            system: 7,
-            timeline: 1,
-            position,
-        };
-        Ok(Identity {
-            engine: EngineKind::Postgres,
-            version: "15".into(),
-            place,
-            segment_size: 16 << 20,
-            history: None,
-            ancestors: Vec::new(),
-        })
-    }
-
-    async fn check(&self) -> Vec<Finding> {
-        Vec::new()
-    }
-
-    async fn begin_base(&self, _request: BaseRequest) -> Result<Box<dyn BaseReader>, SourceError> {
-        Ok(Box::new(Replay::new(self.bytes, self.files)))
-    }
-
-    fn log(&self) -> LogOffer<'_> {
-        LogOffer::None
-    }
-}
-
-/// The steps of a replayed base, made as they are asked for.
-struct Replay {
-    pool: Bytes,
-    chance: SeededChance,
-    rest: u64,
-    files: u32,
-    number: u32,
-    open: Option<(EntryRole, u64, u64)>,
-}
-
-/// As the PostgreSQL client cuts what it reads.
-const PIECE: u64 = 32 << 10;
-const MANIFEST_LINE: u64 = 150;
-
-impl Replay {
-    fn new(bytes: u64, files: u32) -> Replay {
-        let chance = SeededChance::new(20);
-        let (rest, number, open) = (bytes, 0, None);
-        Replay {
-            pool: half_random(&chance),
-            chance,
-            rest,
-            files,
-            number,
-            open,
-        }
-    }
-
-    fn opens(&mut self) -> BaseStep {
-        let number = self.number;
-        let left = u64::from(self.files - number.min(self.files));
-        let (role, path, size) = match left {
-            0 => {
-                let size = MANIFEST_LINE * u64::from(self.files);
-                (EntryRole::ServerManifest, "backup_manifest".to_owned(), size)
-            }
-            1 => (EntryRole::Data, format!("base/5/{number}"), self.rest),
-            // Up to twice the mean of what is left: the last one takes the rest.
-            _ => {
-                let size = self.chance.next_u64() % (2 * self.rest / left + 1);
-                (EntryRole::Data, format!("base/5/{number}"), size)
-            }
-        };
-        if role == EntryRole::Data {
-            self.rest -= size;
-        }
-        self.open = Some((role, 0, size));
-        let path = EntryPath::new(path).unwrap();
-        let (kind, mode, modified) = (EntryKind::File, 0o600, 0);
-        let header = EntryHeader {
-            role,
-            path,
-            kind,
-            size,
-            mode,
-            modified,
-        };
-        BaseStep::Entry { number, header }
-    }
-
-    fn piece(&mut self, offset: u64, size: u64) -> Bytes {
-        let length = PIECE.min(size - offset) as usize;
-        let from = self.chance.next_u64() as usize % (self.pool.len() - length);
-        self.pool.slice(from..from + length)
-    }
-}
-
-#[async_trait]
-impl BaseReader for Replay {
-    async fn next(&mut self) -> Result<BaseStep, SourceError> {
-        let number = self.number;
-        match self.open.take() {
-            Some((role, offset, size)) if offset < size => {
-                let bytes = self.piece(offset, size);
-                self.open = Some((role, offset + bytes.len() as u64, size));
-                Ok(BaseStep::Bytes {
-                    number,
-                    offset,
-                    bytes,
-                })
-            }
-            Some(_) => {
-                self.number += 1;
-                Ok(BaseStep::EntryEnd { number })
-            }
-            None if number > self.files => Ok(BaseStep::End(Box::new(end()))),
-            None => Ok(self.opens()),
-        }
-    }
-}
-
-fn end() -> BaseEnd {
-    BaseEnd {
-        verdict: Verdict::Good,
-        log: None,
-        version: "15".into(),
-        engine_facts: serde_json::Value::Null,
-        notices: Vec::new(),
-    }
-}
-
-/// 4 MiB in which every second byte is random: a frame cut from it compresses to a little more than half.
-fn half_random(chance: &SeededChance) -> Bytes {
-    let word = |_| (chance.next_u64() & 0x00FF_00FF_00FF_00FF).to_le_bytes();
-    Bytes::from((0..4 << 17).flat_map(word).collect::<Vec<u8>>())
-}
-
-async fn replayed(bytes: u64, files: u32) -> Head {
-    let store = Forgetful {
-        clock: SystemClock::new(),
-        objects: Mutex::default(),
-    };
-    let key = Recipient::Raw(SecretKey::generate().unwrap());
-    let chance = Arc::new(SeededChance::new(9));
-    let clock = Arc::new(SystemClock::new());
-    let repository = Repository::init(Arc::new(store), clock, chance, &[key])
-        .await
-        .unwrap();
+async fn replayed(repository: Repository, bytes: u64, files: u32) -> Head {
     let job = BackupJob {
-        name: "orders".parse().unwrap(),
+        name: name(),
         source: Arc::new(Replayed { bytes, files }),
         repository,
         class: RetentionClass::Days35,
@@ -314,53 +83,270 @@ async fn replayed(bytes: u64, files: u32) -> Head {
     job.run().await.unwrap()
 }
 
+fn branch() -> Branch {
+    Branch {
+        system: 7,
+        timeline: 1,
+        lineage: Lineage(1),
+    }
+}
+
+/// Settled log of whole segments, every second byte of it random.
+async fn log(repository: &Repository) {
+    let log = LogStore::new(repository, EngineKind::Postgres, &name());
+    let epoch = repository.new_id("log").unwrap();
+    let record = LineageRecord {
+        format: 1,
+        kind: LineageKind::Attach,
+        id: repository.new_id("attach").unwrap(),
+        created: repository.now(),
+        branch: branch(),
+        from: Position(BEGINS),
+        history: None,
+        parent: None,
+        reason: AttachReason::First,
+        epoch: epoch.clone(),
+        segment_size: SEGMENT,
+        server_end: Position(BEGINS),
+    };
+    log.put_record(&record).await.unwrap();
+    let mut writer = LogWriter::begin(repository, log.place().clone(), branch(), epoch)
+        .await
+        .unwrap();
+    let pool = half_random(&SeededChance::new(3));
+    for begins in (BEGINS..BEGINS + SEGMENTS * SEGMENT).step_by(pool.len()) {
+        writer
+            .append(Position(begins), pool.clone(), LogFacts::default())
+            .unwrap();
+        if (begins + pool.len() as u64).is_multiple_of(SEGMENT) {
+            let stored = writer
+                .cut_settled(SEGMENT, None)
+                .unwrap()
+                .unwrap()
+                .run()
+                .await
+                .unwrap();
+            writer.complete(&stored);
+        }
+    }
+}
+
+/// A target that takes everything and keeps nothing.
+#[derive(Debug, Default)]
+struct Taker {
+    bytes: Arc<AtomicU64>,
+}
+
+struct TakerSink(Arc<AtomicU64>);
+
+impl FileSink for TakerSink {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
+        self.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Restore for Taker {
+    fn inspect(&self, _: &Need, _: &Ticket) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn space(&self, need: &Need) -> Result<Space, SourceError> {
+        Ok(Space {
+            needed: need.bytes,
+            free: u64::MAX,
+        })
+    }
+
+    async fn rehearse(&self, _: &Rehearsal) -> Result<(), SourceError> {
+        Err(SourceError::new(
+            SourceErrorKind::Local,
+            "nothing to rehearse",
+            "",
+        ))
+    }
+
+    fn begin(&self, _: &Ticket) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn place(&self, _: &EntryHeader) -> Result<Box<dyn FileSink>, SourceError> {
+        Ok(Box::new(TakerSink(self.bytes.clone())))
+    }
+
+    fn finish(&self, _: &Recovery) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    async fn start(&self, _: &StartRequest, _: &Recovery) -> Result<Evidence, SourceError> {
+        Err(SourceError::new(SourceErrorKind::Local, "nothing to start", ""))
+    }
+}
+
+/// The newest backup, and all of the log.
+fn plan(catalog: &Catalog) -> RestorePlan {
+    let size = WalSegmentSize::new(SEGMENT).unwrap();
+    let segment = |number: u64| {
+        let needed = LogRange {
+            from: Position(BEGINS + number * SEGMENT),
+            to: Position(BEGINS + (number + 1) * SEGMENT),
+        };
+        let at = size.segment_holding(needed.from.into());
+        SegmentPlan {
+            name: WalFileName::new(Timeline(1), at, size),
+            begins: needed.from,
+            needed,
+        }
+    };
+    let stop = Position(BEGINS + 100);
+    RestorePlan {
+        head: catalog.heads.last().unwrap().clone(),
+        log: HeadLog {
+            system: 7,
+            timeline: 1,
+            start: Position(BEGINS),
+            stop,
+            segment_size: SEGMENT,
+            stop_time: 0,
+            end_point: None,
+        },
+        timeline: 1,
+        stop: RecoveryStop::After(stop),
+        time: None,
+        segments: (0..SEGMENTS).map(segment).collect(),
+        needs: Position(BEGINS + SEGMENTS * SEGMENT),
+        timeline_highest: 1,
+        target: RecoveryTarget::Latest,
+    }
+}
+
+async fn restored(place: &Path, workers: usize) -> (Restored, u64) {
+    let (clock, chance) = (Arc::new(SystemClock::new()), Arc::new(SeededChance::new(10)));
+    let repository = Repository::open(directory(place).await, clock, chance, &[key()])
+        .await
+        .unwrap();
+    let catalog = Catalog::read(&repository, EngineKind::Postgres, &name(), None)
+        .await
+        .unwrap();
+    let target = Arc::new(Taker::default());
+    let taken = target.bytes.clone();
+    let job = RestoreJob {
+        plan: plan(&catalog),
+        repository,
+        catalog,
+        target,
+        action: RecoveryAction::Pause,
+        delivery: WalDelivery::Placed,
+        start: None,
+        observer: Arc::new(Silent),
+        workers,
+    };
+    let restored = job.run().await.unwrap();
+    (restored, taken.load(Ordering::Relaxed))
+}
+
 fn told(name: &str) -> u64 {
     std::env::var(name).unwrap().parse().unwrap()
 }
 
-/// The highest memory of this process so far, by the kernel.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by the test below, and by scripts/bench with other figures"]
+#[ignore = "run by the tests below"]
 async fn a_replayed_base_in_a_process_of_its_own() {
     let (bytes, files) = (told(BYTES), told(FILES) as u32);
-    let head = replayed(bytes, files).await;
+    let head = replayed(made(Arc::new(Forgetful::new())).await, bytes, files).await;
     assert_eq!(
         (head.totals.bytes.0, head.totals.files),
         (bytes, u64::from(files))
     );
     assert!(head.totals.stored.0 > bytes / 2, "the content is too easy");
     let mib = bytes >> 20;
-    let (peak, packs) = (peak_kib(), head.totals.packs);
+    let (peak, packs) = (own_peak_kib(), head.totals.packs);
     println!("measured: backup of {mib} MiB in {files} files, {packs} packs: peak memory {peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the tests below"]
+async fn a_restore_in_a_process_of_its_own() {
+    let (bytes, files, workers) = (told(BYTES), told(FILES), told(WORKERS));
+    let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+    let (restored, taken) = restored(&place, workers as usize).await;
+    assert_eq!((restored.files, restored.bytes), (files, bytes));
+    assert_eq!(taken, bytes + SEGMENTS * SEGMENT);
+    let (mib, peak) = (bytes >> 20, own_peak_kib());
+    println!(
+        "measured: restore of {mib} MiB in {files} files and {SEGMENTS} segments, {workers} workers: peak memory {peak} KiB"
+    );
+}
+
+/// A directory that goes with the test.
+struct Room(PathBuf);
+
+impl Room {
+    fn new() -> Room {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("backstay-memory-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Room(path)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn backup_stays_under_its_ceiling(bytes: u64, files: u64) {
+    let told = [(BYTES, bytes.to_string()), (FILES, files.to_string())];
+    let peak = peak_of(BACKUP, &told);
+    assert!(peak < CEILING_KIB, "{peak} KiB is not under {CEILING_KIB} KiB");
+}
+
+async fn restores_stay_under(bytes: u64, files: u64, ceilings: &[(u64, u64)]) {
+    let room = Room::new();
+    let repository = made(directory(&room.0).await).await;
+    replayed(repository.clone(), bytes, files as u32).await;
+    log(&repository).await;
+    for (workers, ceiling) in ceilings {
+        let told = [
+            (BYTES, bytes.to_string()),
+            (FILES, files.to_string()),
+            (WORKERS, workers.to_string()),
+            (PLACE, room.0.to_str().unwrap().to_owned()),
+        ];
+        let peak = peak_of(RESTORE, &told);
+        assert!(
+            peak < *ceiling,
+            "{workers} workers: {peak} KiB is not under {ceiling} KiB"
+        );
+    }
 }
 
 #[test]
 fn a_backup_of_one_gibibyte_stays_under_its_ceiling() {
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new(program)
-        .args([CHILD, "--exact", "--ignored", "--nocapture"])
-        .env(BYTES, (1_u64 << 30).to_string())
-        .env(FILES, "15000")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let (error, ended) = (String::from_utf8_lossy(&output.stderr), output.status);
-    assert!(ended.success(), "{ended}: {said}{error}");
-    let line = said
-        .lines()
-        .find_map(|line| line.find("measured: ").map(|at| &line[at..]));
-    let line = line.expect("the child says what it measured");
-    println!("{line}");
-    let peak = line.rsplit_once("peak memory ").unwrap().1;
-    let peak: u64 = peak.strip_suffix(" KiB").unwrap().parse().unwrap();
-    assert!(peak < CEILING_KIB, "{peak} KiB is not under {CEILING_KIB} KiB");
+    backup_stays_under_its_ceiling(1 << 30, 15_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_of_one_gibibyte_stays_under_its_ceiling() {
+    restores_stay_under(1 << 30, 15_000, &[(2, RESTORE_KIB), (8, CEILING_KIB)]).await;
+}
+
+#[test]
+#[ignore = "run by scripts/bench, which tells the size"]
+fn a_backup_of_any_size_stays_under_its_ceiling() {
+    backup_stays_under_its_ceiling(told(BYTES), told(FILES));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by scripts/bench, which tells the size"]
+async fn a_restore_of_any_size_stays_under_its_ceiling() {
+    let ceilings = [(2, CEILING_KIB), (8, CEILING_KIB)];
+    restores_stay_under(told(BYTES), told(FILES), &ceilings).await;
 }

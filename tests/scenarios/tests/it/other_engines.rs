@@ -134,7 +134,7 @@ impl LogSource for Fake {
     async fn follow(&self, resume: Resume, _: &Preceding) -> Result<Box<dyn LogReader>, SourceError> {
         let from = match resume {
             Resume::Fresh => Position(FIRST),
-            Resume::After { position, .. } => position,
+            Resume::After { position, .. } | Resume::At { position, .. } => position,
         };
         let identity = self.identity();
         let start = LogStart {

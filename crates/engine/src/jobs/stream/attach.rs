@@ -1,8 +1,10 @@
 //! Finds out where a stream goes on: which lineage, from where, or that a new one begins.
 //!
-//! Promise: the lineage record is stored before the first byte of an epoch; bytes read again before the frontier are
-//! compared with the stored ones, and a difference begins a new lineage.
+//! Promise: the lineage record is stored before the first byte of an epoch, and before the source hears of any position
+//! that is not stored; bytes read again before the frontier are compared with the stored ones, and a difference begins a
+//! new lineage.
 
+use super::Origin;
 use crate::EngineError;
 use backstay_repository::{
     Attach, AttachReason, LineageKind, LineageRecord, LogStore, Parent, Presented, PresentedAncestor,
@@ -11,6 +13,7 @@ use backstay_repository::{
 use backstay_source::{Identity, Preceding, Resume};
 use backstay_terms::{Branch, EpochId, LogRange, Position};
 use bytes::Bytes;
+use tracing::warn;
 
 /// How much before the frontier is compared.
 const COMPARED: u64 = 1 << 20;
@@ -26,22 +29,56 @@ pub(crate) struct Attaching {
 }
 
 impl Attaching {
-    /// What to ask of the source.
-    pub fn resume(&self) -> Resume {
+    /// What to ask of the source. Only what is stored is called durable: the source hears of it before the lineage
+    /// record is stored, and whatever lies between is gone once the source believes it.
+    pub fn resume(&self, origin: Origin, identity: &Identity) -> Resume {
         let Branch { system, timeline, .. } = self.branch;
-        match (self.frontier, self.parent) {
-            (Some(position), _) => Resume::After {
+        let at = |position| Resume::At {
+            system,
+            timeline,
+            position,
+        };
+        match (origin, self.frontier, self.parent) {
+            (Origin::FromNow, ..) => at(identity.place.position),
+            (Origin::AfterGap, ..) => Resume::Fresh,
+            (Origin::Frontier, Some(position), _) => Resume::After {
                 system,
                 timeline,
                 position,
             },
             // The new timeline is read from the file that holds the switch point.
-            (None, Some(parent)) if self.reason == AttachReason::Timeline => Resume::After {
-                system,
-                timeline,
-                position: parent.fork,
-            },
-            (None, _) => Resume::Fresh,
+            (Origin::Frontier, None, Some(parent)) if self.reason == AttachReason::Timeline => {
+                at(parent.fork)
+            }
+            (Origin::Frontier, None, _) => Resume::Fresh,
+        }
+    }
+
+    /// The same after a gap: nothing of what arrives continues what is stored. A server that has left the timeline
+    /// cannot give the rest of it any more, so its own timeline begins.
+    pub fn after_gap(self, identity: &Identity, chance: u64) -> Attaching {
+        let old = self.branch;
+        if old.timeline == identity.place.timeline {
+            return Attaching {
+                frontier: None,
+                ..self
+            };
+        }
+        let left = identity.ancestors.iter().find(|a| a.timeline == old.timeline);
+        let branch = Branch {
+            timeline: identity.place.timeline,
+            lineage: new_lineage(chance),
+            ..old
+        };
+        Attaching {
+            branch,
+            reason: AttachReason::Timeline,
+            parent: left.map(|left| Parent {
+                branch: old,
+                fork: left.left_at,
+            }),
+            frontier: None,
+            history: identity.history.as_deref().map(history_digest),
         }
     }
 }
@@ -161,11 +198,16 @@ pub(crate) async fn preceding(
     })
 }
 
-/// None if it is not stored, or not for this process: keys of an older epoch may be out of its reach.
+/// None if it is not stored or damaged, or not for this process: keys of an older epoch may be out of its reach. What
+/// cannot be compared is no reason to let the source's log pile up.
 async fn stored(log: &LogStore, branch: &Branch, range: LogRange) -> Result<Option<Bytes>, EngineError> {
     match log.read(branch, range).await {
         Ok(bytes) => Ok(Some(Bytes::from(bytes))),
         Err(RepositoryError::Gap { .. } | RepositoryError::NoKey { .. }) => Ok(None),
+        Err(error) if error.is_damage() => {
+            warn!(%error, "stored log is damaged and cannot be compared with the source's");
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -46,17 +46,18 @@ impl<'a> Attachment<'a> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
         let mut attaching = find(&log, &identity, job.repository.chance()).await?;
-        match origin {
-            Origin::Frontier => {}
-            Origin::AfterGap => attaching.frontier = None,
-            Origin::FromNow => attaching.frontier = Some(identity.place.position),
+        if origin != Origin::Frontier {
+            attaching = attaching.after_gap(&identity, job.repository.chance());
         }
         let preceding = preceding(&log, &attaching, identity.segment_size).await?;
-        let reader = open(source, &attaching, &preceding).await?;
-        if origin == Origin::FromNow {
-            // Nothing of what arrives is stored yet, whatever was said to be able to attach.
-            attaching.frontier = None;
-        }
+        let resume = attaching.resume(origin, &identity);
+        let reader = match source.follow(resume, &preceding).await {
+            // A new timeline whose switch file is gone begins as early as the source allows.
+            Err(error) if error.kind == SourceErrorKind::LogGone && is_at_switch(origin, resume) => {
+                source.follow(Resume::Fresh, &Preceding::none()).await?
+            }
+            answer => answer?,
+        };
         Self::begin(job, log, reader, attaching).await
     }
 
@@ -412,18 +413,8 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
     Ok(LogStep::Ended)
 }
 
-/// Attaches; a new timeline whose switch file is gone begins as early as the source allows.
-async fn open(
-    source: &dyn LogSource,
-    attaching: &Attaching,
-    preceding: &Preceding,
-) -> Result<Box<dyn LogReader>, EngineError> {
-    match source.follow(attaching.resume(), preceding).await {
-        Err(error) if error.kind == SourceErrorKind::LogGone && attaching.frontier.is_none() => {
-            Ok(source.follow(Resume::Fresh, &Preceding::none()).await?)
-        }
-        answer => Ok(answer?),
-    }
+fn is_at_switch(origin: Origin, resume: Resume) -> bool {
+    origin == Origin::Frontier && matches!(resume, Resume::At { .. })
 }
 
 fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {

@@ -34,6 +34,8 @@ pub(super) struct Server {
 pub(super) struct Place {
     pub(super) timeline: Timeline,
     pub(super) from: Lsn,
+    /// What the first report says. The server moves the slot there at once, unless it is 0
+    /// (walsender.c, ProcessStandbyReplyMessage).
     pub(super) durable: Lsn,
 }
 
@@ -76,7 +78,7 @@ pub(super) async fn attach(options: &StreamOptions, resume: Resume) -> Result<Be
     let mut connection = Connection::connect(&options.conninfo, Mode::Replication).await?;
     let lineage = lineage(&mut connection).await?;
     let (identity, newest) = (lineage.place, lineage.history.clone());
-    if let Resume::After { system, .. } = resume
+    if let Resume::After { system, .. } | Resume::At { system, .. } = resume
         && system != identity.system.0
     {
         return Err(StreamError::OtherSystem {
@@ -96,6 +98,18 @@ pub(super) async fn attach(options: &StreamOptions, resume: Resume) -> Result<Be
                 position: position.into(),
             };
             resumed_place(&server, &identity, newest.as_ref(), stored)?
+        }
+        Resume::At {
+            timeline, position, ..
+        } => {
+            let wanted = Stored {
+                timeline: Timeline(timeline),
+                position: position.into(),
+            };
+            Place {
+                durable: Lsn::INVALID,
+                ..resumed_place(&server, &identity, newest.as_ref(), wanted)?
+            }
         }
     };
     let history = if place.timeline == identity.timeline {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use backstay_clock::{Chance, SeededChance};
 use backstay_repository::layout::{Level, of_run};
 use backstay_repository::{
-    AttachReason, BaseReader, Head, LineageKind, LineageRecord, Repository, RepositoryError, RunFinished,
-    RunResult,
+    AttachReason, BaseReader, Head, LineageKind, LineageRecord, PackReading, Repository, RepositoryError,
+    RunFinished, RunResult,
 };
 use backstay_store::{Key, Store};
 use backstay_terms::{EngineKind, RunId};
@@ -261,7 +261,8 @@ impl Scene {
                 }
                 all
             }
-            Reading::Files => format!("{:?}", read_whole(&self.reader, 1).await?),
+            // As verify reads.
+            Reading::Files => format!("{:?}", read_all(&self.reader, 1, PackReading::WholePacks).await?),
             Reading::Ranges => self.read_ranges().await?,
             Reading::Records => format!("{:?}", log.records().await?),
             Reading::Histories => format!("{:?}", log.histories(SYSTEM).await?),
