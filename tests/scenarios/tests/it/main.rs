@@ -6,6 +6,7 @@ mod expire;
 mod fetch;
 mod first_loop;
 mod golden;
+mod jobs_sweep;
 mod lineages;
 mod memory;
 mod other_engines;
