@@ -14,6 +14,7 @@ mod sweep;
 mod wire;
 mod wrong;
 
+use backstay_repository::layout::Level;
 use backstay_repository::{BaseReader, LogStore};
 use backstay_store::faults::CrashPlan;
 use backstay_store::{Key, Store};
@@ -21,8 +22,8 @@ use backstay_terms::EngineKind;
 use conversation::{Act, Conversation};
 use invariants::{Content, Examiner, Removal, unsettled};
 use process::{Ledger, Process, Scene, Verb, name};
-use restore::{Restores, Target};
-use std::collections::BTreeMap;
+use restore::{Restores, Target, rows_before_the_last_transaction};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use sweep::Stage;
 use tokio::sync::OnceCell;
@@ -224,6 +225,17 @@ async fn a_writer_that_was_down_for_forty_days_goes_on_with_its_source_in_the_sa
         .collect();
     assert_eq!(timelines, [1, 2], "one lineage of each timeline");
     assert_eq!(unsettled(&scene, &[7], None).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_time_in_the_last_hour_before_a_crash_is_restored_from_settled_and_live_ranges_at_once() {
+    let cast = cast().await;
+    let (levels, rows) = rows_before_the_last_transaction(&cast.live).await;
+    assert_eq!(levels, BTreeSet::from([Level::Live, Level::Settled]));
+    assert_eq!(
+        rows,
+        conversation::ROWS_OF_PRIMARY - conversation::ROWS_OF_TRANSACTION
+    );
 }
 
 #[tokio::test]

@@ -24,6 +24,10 @@ use crate::stream::end_of_log;
 
 /// Bytes of a segment of the recorded server.
 pub const SEGMENT: u64 = 1 << 20;
+/// Rows that each transaction adds to the table `t`.
+pub const ROWS_OF_TRANSACTION: u64 = 100;
+/// Rows of `t` when the primary stops.
+pub const ROWS_OF_PRIMARY: u64 = 15 * ROWS_OF_TRANSACTION;
 
 /// The server before and after its standby was promoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +194,8 @@ async fn record_promoted(world: &World, server: &PgServer) -> Script {
 /// Transactions, each of which is waited for: each one comes in messages of its own.
 async fn load(running: &backstay_scenarios::Running, server: &PgServer, transactions: usize) {
     for _ in 0..transactions {
-        server.sql("INSERT INTO t SELECT generate_series(1, 100)").await;
+        let insert = format!("INSERT INTO t SELECT generate_series(1, {ROWS_OF_TRANSACTION})");
+        server.sql(&insert).await;
         let end: Lsn = end_of_log(server).await;
         running.until_durable(end).await;
     }

@@ -17,23 +17,25 @@ use backstay_engine::{EngineError, Silent};
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_repository::Repository;
+use backstay_repository::layout::Level;
 use backstay_source::{
     Evidence, FileSink, Need, Recovery, RecoveryAction, Restore, SourceError, SourceErrorKind, StartRequest,
     Ticket,
 };
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore, Fate};
-use backstay_terms::{EngineKind, EntryHeader, RecoveryTarget};
-use backstay_testkit::pg::Room;
-use std::collections::BTreeMap;
+use backstay_terms::{EngineKind, EntryHeader, LogRange, RecoveryTarget};
+use backstay_testkit::pg::{Room, free_port};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How many calls about files of the databases are met.
-const SAMPLED: u64 = 60;
+const SAMPLED: u64 = 40;
 
 /// After one death of so many the restore is run again.
-const AGAIN: u64 = 5;
+const AGAIN: u64 = 8;
 
 /// The target that is restored into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +160,7 @@ impl Restores<'_> {
     async fn run(&self, directory: &Path, plan: &CrashPlan, target: Target) -> Result<(), EngineError> {
         let store = CrashStore::new(Arc::new(self.scene.memory.clone()), plan.clone());
         let repository = self.scene.open_over(Arc::new(store), &[7]).await?;
-        let (catalog, planned) = planned(&repository).await?;
+        let (catalog, planned) = planned(&repository, RecoveryTarget::Latest).await?;
         let options = RestoreOptions::new(directory, Arc::new(SystemClock::new()));
         let right: Arc<dyn Restore> = Arc::new(PostgresDirectory::new(options));
         let inner = match target {
@@ -214,10 +216,53 @@ fn is_startable(directory: &Path) -> bool {
     directory.join("global/pg_control").exists()
 }
 
-async fn planned(repository: &Repository) -> Result<(Catalog, RestorePlan), EngineError> {
+/// Restores a scene to the moment before the last transaction that it holds, starts the copy and counts the rows of `t`.
+/// Gives the levels that the log was taken from, too.
+pub async fn rows_before_the_last_transaction(scene: &Scene) -> (BTreeSet<Level>, u64) {
+    let repository = scene.open(&[7]).await.unwrap();
+    let (catalog, newest) = planned(&repository, RecoveryTarget::Latest).await.unwrap();
+    let whole = newest.segments.iter().map(|segment| segment.needed);
+    let whole = LogRange {
+        from: newest.log.start,
+        to: whole.map(|needed| needed.to).max().unwrap(),
+    };
+    let facts = catalog.facts_in(whole).await.unwrap();
+    let transactions = facts.iter().filter_map(|(_, facts)| facts.transactions.as_ref());
+    let last = transactions.map(|own| own.time_max).max().unwrap();
+    let (catalog, plan) = planned(&repository, RecoveryTarget::Time(last - 1))
+        .await
+        .unwrap();
+    let taken = catalog.chain.as_ref().unwrap().choose(whole).unwrap();
+    let levels = taken.iter().map(|taken| taken.choice.from.level).collect();
+    let room = Room::new();
+    let options = RestoreOptions::new(room.path().join("restored"), Arc::new(SystemClock::new()));
+    let directory = Arc::new(PostgresDirectory::new(options));
+    let job = RestoreJob {
+        repository,
+        catalog,
+        plan,
+        target: directory.clone(),
+        action: RecoveryAction::Pause,
+        start: Some(StartRequest {
+            port: free_port(),
+            wait_max: Duration::from_secs(120),
+        }),
+        observer: Arc::new(Silent),
+        workers: 2,
+    };
+    let evidence = job.run().await.unwrap().evidence.unwrap();
+    directory.stop().await.unwrap();
+    let rows = evidence.rows.iter().find(|(_, table, _)| table.ends_with('t'));
+    (levels, rows.expect("t is counted").2)
+}
+
+async fn planned(
+    repository: &Repository,
+    target: RecoveryTarget,
+) -> Result<(Catalog, RestorePlan), EngineError> {
     let catalog = Catalog::read(repository, EngineKind::Postgres, &name(), None).await?;
     let request = Request {
-        target: RecoveryTarget::Latest,
+        target,
         base: None,
         now: repository.now(),
     };
