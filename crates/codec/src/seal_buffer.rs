@@ -8,7 +8,8 @@ use crate::header::{CHUNK, HEADER_LENGTH, Header, SEALED_CHUNK, TAG, chunk_count
 use crate::key::{Salt, SecretKey};
 use crate::kind::Kind;
 use crate::open::{Opener, cipher, nonce, object_keys};
-use aws_lc_rs::aead::Aad;
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, Tag};
+use aws_lc_rs::error::Unspecified;
 use std::fmt;
 
 /// Plaintext that waits to be sealed: room for a header, then chunks with room for their tags between them.
@@ -65,12 +66,25 @@ impl SealBuffer {
     }
 
     pub(crate) fn seal_and(
+        self,
+        proof: Proof,
+        kind: Kind,
+        key: &SecretKey,
+        name: &str,
+        salt: &Salt,
+    ) -> Result<Vec<u8>, SealError> {
+        self.seal_by(proof, kind, key, name, salt, &seal_chunk)
+    }
+
+    /// `sealer` seals one chunk. A parameter, so that a test can be a machine that does it wrongly.
+    fn seal_by(
         mut self,
         proof: Proof,
         kind: Kind,
         key: &SecretKey,
         name: &str,
         salt: &Salt,
+        sealer: &Sealer,
     ) -> Result<Vec<u8>, SealError> {
         let length = u32::try_from(self.plaintext).map_err(|_| SealError::too_long(name, self.plaintext))?;
         let faulty = || SealError::faulty(name);
@@ -92,8 +106,8 @@ impl SealBuffer {
                 plain.extend_from_slice(body);
             }
             let nonce = nonce(number, chunk_count(u64::from(length)));
-            let sealed = cipher.seal_in_place_separate_tag(nonce, Aad::empty(), body);
-            tag.copy_from_slice(sealed.map_err(|_| faulty())?.as_ref());
+            let sealed = sealer(&cipher, nonce, body).map_err(|_| faulty())?;
+            tag.copy_from_slice(sealed.as_ref());
             if let Some(prover) = &prover {
                 prove_chunk(prover, number, chunk, &plain).ok_or_else(faulty)?;
             }
@@ -117,6 +131,13 @@ pub(crate) enum Proof {
     EveryChunk,
 }
 
+/// Seals a chunk where it lies and gives its tag.
+type Sealer = dyn Fn(&LessSafeKey, Nonce, &mut [u8]) -> Result<Tag, Unspecified>;
+
+fn seal_chunk(cipher: &LessSafeKey, nonce: Nonce, body: &mut [u8]) -> Result<Tag, Unspecified> {
+    cipher.seal_in_place_separate_tag(nonce, Aad::empty(), body)
+}
+
 /// Something, if the chunk opens to `plain`.
 fn prove_chunk(prover: &Opener, number: u64, sealed: &[u8], plain: &[u8]) -> Option<()> {
     let mut opened = vec![0; plain.len()];
@@ -138,6 +159,42 @@ mod tests {
         assert_eq!(prove_chunk(&prover, 0, chunk, &[4; 100]), None);
         assert_eq!(prove_chunk(&prover, 1, chunk, &plain), None);
         assert_eq!(prove_chunk(&prover, 0, &chunk[..chunk.len() - 1], &plain), None);
+    }
+
+    /// Three chunks sealed by this sealer.
+    fn sealed_by(proof: Proof, sealer: &Sealer) -> Result<Vec<u8>, SealError> {
+        let mut buffer = SealBuffer::with_capacity(2 * CHUNK + 9);
+        buffer.append(&[7; 2 * CHUNK + 9]);
+        let (key, salt) = (SecretKey::new([1; 32]), Salt([2; 32]));
+        buffer.seal_by(proof, Kind::Pack, &key, "n", &salt, sealer)
+    }
+
+    #[test]
+    fn repo_3_a_machine_that_seals_wrongly_is_caught_before_anything_is_handed_out() {
+        let flips_a_sealed_bit: &Sealer = &|cipher, nonce, body| {
+            let tag = seal_chunk(cipher, nonce, body);
+            // The last chunk alone, which is the short one.
+            body[8] ^= u8::from(body.len() == 9);
+            tag
+        };
+        let seals_other_plaintext: &Sealer = &|cipher, nonce, body| {
+            body[0] ^= 0x10;
+            seal_chunk(cipher, nonce, body)
+        };
+        let seals_nothing: &Sealer = &|cipher, nonce, body| seal_chunk(cipher, nonce, &mut body.to_vec());
+        for sealer in [flips_a_sealed_bit, seals_other_plaintext, seals_nothing] {
+            let faulty = sealed_by(Proof::EveryChunk, sealer).unwrap_err();
+            assert_eq!(faulty, SealError::faulty("n"));
+            assert!(
+                sealed_by(Proof::Nothing, sealer).is_ok(),
+                "the proof alone finds it"
+            );
+        }
+        let right = sealed_by(Proof::EveryChunk, &seal_chunk).unwrap();
+        assert_eq!(
+            crate::unseal(Kind::Pack, &SecretKey::new([1; 32]), "n", &right).unwrap(),
+            [7; 2 * CHUNK + 9]
+        );
     }
 
     #[test]

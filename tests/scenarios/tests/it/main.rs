@@ -10,6 +10,8 @@ mod fetch;
 mod first_loop;
 mod gap;
 mod golden;
+mod jobs_sweep;
+mod lineages;
 mod memory;
 mod other_engines;
 mod outage;

@@ -6,13 +6,13 @@
 use backstay_clock::{Chance, SeededChance, SimClock};
 use backstay_codec::SecretKey;
 use backstay_repository::{
-    AttachReason, BackupOrder, BackupSummary, BaseWriter, Head, HeadLog, HeadVerdict, LineageKind,
+    AttachReason, BackupOrder, BackupSummary, BaseWriter, EndPoint, Head, HeadLog, HeadVerdict, LineageKind,
     LineageRecord, LogStore, LogWriter, Parent, Recipient, Repository,
 };
 use backstay_store::{Key, MemoryImage, MemoryStore, Store};
 use backstay_terms::{
-    Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, Position,
-    RecordBounds, RetentionClass, SourceName,
+    Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, LogPoint,
+    LogPointKind, Position, RecordBounds, RetentionClass, SourceName,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -134,6 +134,16 @@ impl Shelf {
 
     /// A full backup whose log starts at `start`.
     pub async fn backup(&self, class: RetentionClass, start: u64) -> Head {
+        self.backup_ending(class, start, None).await
+    }
+
+    /// A full backup whose log starts at `start` and ends with this record.
+    pub async fn backup_ending(
+        &self,
+        class: RetentionClass,
+        start: u64,
+        end_point: Option<EndPoint>,
+    ) -> Head {
         let repository = self.open().await;
         let order = BackupOrder {
             engine: EngineKind::Postgres,
@@ -164,7 +174,7 @@ impl Shelf {
             stop: Position(start + 100),
             segment_size: self.segment,
             stop_time: 0,
-            end_point: None,
+            end_point,
         };
         let summary = BackupSummary {
             verdict: HeadVerdict::Good,
@@ -258,6 +268,28 @@ impl Shelf {
                 writer.complete(&stored);
             }
         }
+    }
+
+    /// A settled range that holds the record which ended a backup.
+    pub async fn log_ending(&self, branch: Branch, from: u64, to: u64, seed: u64, end: EndPoint) {
+        let repository = self.open().await;
+        let place = LogStore::new(&repository, EngineKind::Postgres, &name())
+            .place()
+            .clone();
+        let epoch = repository.new_id("log").unwrap();
+        let mut writer = LogWriter::begin(&repository, place, branch, epoch).await.unwrap();
+        let mut facts = facts(from, to, 0);
+        facts.points.push(LogPoint {
+            start: end.start,
+            kind: LogPointKind::BackupEnd,
+            name: None,
+            time: None,
+            crc: end.crc,
+        });
+        let bytes = Bytes::from(log_bytes(seed, from, to));
+        writer.append(Position(from), bytes, facts).unwrap();
+        let upload = writer.cut_settled(self.segment, None).unwrap().unwrap();
+        writer.complete(&upload.run().await.unwrap());
     }
 
     /// A time mark.
