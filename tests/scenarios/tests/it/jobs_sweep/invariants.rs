@@ -6,7 +6,7 @@
 use super::conversation::{Conversation, SEGMENT};
 use super::process::{Ledger, Scene, name};
 use backstay_engine::plan::Catalog;
-use backstay_repository::{BaseReader, Digest, LogStore, Repository, RepositoryError, Sha256};
+use backstay_repository::{BaseReader, Digest, LogStore, PackReading, Repository, RepositoryError, Sha256};
 use backstay_store::MemoryImage;
 use backstay_terms::{EngineKind, LogRange, Position};
 use std::collections::BTreeMap;
@@ -181,7 +181,7 @@ async fn served(repository: &Repository, timeline: u32, range: LogRange) -> Resu
 
 /// Every file of a base with the digest of its bytes.
 pub async fn content(base: &BaseReader) -> Result<Content, String> {
-    let (mut cursor, mut content) = (base.cursor(), Content::new());
+    let (mut cursor, mut content) = (base.cursor(PackReading::ByRanges), Content::new());
     for file in base.files() {
         let mut digest = Digest::new();
         let read = cursor.read_file(file, |bytes| {

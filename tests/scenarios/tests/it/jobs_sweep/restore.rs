@@ -19,8 +19,8 @@ use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_repository::Repository;
 use backstay_repository::layout::Level;
 use backstay_source::{
-    Evidence, FileSink, Need, Recovery, RecoveryAction, Restore, SourceError, SourceErrorKind, StartRequest,
-    Ticket,
+    Evidence, FileSink, Need, Recovery, RecoveryAction, Rehearsal, Restore, SourceError, SourceErrorKind,
+    Space, StartRequest, Ticket, WalDelivery,
 };
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore, Fate};
 use backstay_terms::{EngineKind, EntryHeader, LogRange, RecoveryTarget};
@@ -179,6 +179,7 @@ impl Restores<'_> {
                 plan: plan.clone(),
             }),
             action: RecoveryAction::Pause,
+            delivery: WalDelivery::Placed,
             start: None,
             observer: Arc::new(Silent),
             workers: 1,
@@ -233,7 +234,7 @@ pub async fn rows_before_the_last_transaction(scene: &Scene) -> (BTreeSet<Level>
         .await
         .unwrap();
     let taken = catalog.chain.as_ref().unwrap().choose(whole).unwrap();
-    let levels = taken.iter().map(|taken| taken.choice.from.level).collect();
+    let levels = taken.iter().map(|taken| taken.from.level).collect();
     let room = Room::new();
     let options = RestoreOptions::new(room.path().join("restored"), Arc::new(SystemClock::new()));
     let directory = Arc::new(PostgresDirectory::new(options));
@@ -243,6 +244,7 @@ pub async fn rows_before_the_last_transaction(scene: &Scene) -> (BTreeSet<Level>
         plan,
         target: directory.clone(),
         action: RecoveryAction::Pause,
+        delivery: WalDelivery::Placed,
         start: Some(StartRequest {
             port: free_port(),
             wait_max: Duration::from_secs(120),
@@ -333,6 +335,14 @@ fn step<T>(
 impl Restore for Dying {
     fn inspect(&self, need: &Need, ticket: &Ticket) -> Result<(), SourceError> {
         step(&self.plan, "inspect", || self.inner.inspect(need, ticket))
+    }
+
+    fn space(&self, need: &Need) -> Result<Space, SourceError> {
+        self.inner.space(need)
+    }
+
+    async fn rehearse(&self, rehearsal: &Rehearsal) -> Result<(), SourceError> {
+        self.inner.rehearse(rehearsal).await
     }
 
     fn begin(&self, ticket: &Ticket) -> Result<(), SourceError> {

@@ -5,8 +5,8 @@
 use async_trait::async_trait;
 use backstay_postgres::PostgresSource;
 use backstay_source::{
-    Evidence, FileSink, LogReader, LogSource, LogStart, LogStep, Need, Recovery, Restore, Resume,
-    SourceError, StartRequest, Ticket,
+    Evidence, FileSink, LogReader, LogSource, LogStart, LogStep, Need, Preceding, Recovery, Rehearsal,
+    Restore, Resume, SourceError, Space, StartRequest, Ticket,
 };
 use backstay_terms::{Durable, EntryHeader};
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ pub struct ConfirmsEarly(pub Arc<PostgresSource>);
 
 #[async_trait]
 impl LogSource for ConfirmsEarly {
-    async fn follow(&self, resume: Resume) -> Result<Box<dyn LogReader>, SourceError> {
-        Ok(Box::new(Early(self.0.follow(resume).await?)))
+    async fn follow(&self, resume: Resume, preceding: &Preceding) -> Result<Box<dyn LogReader>, SourceError> {
+        Ok(Box::new(Early(self.0.follow(resume, preceding).await?)))
     }
 }
 
@@ -63,6 +63,14 @@ pub struct ControlFirst {
 impl Restore for ControlFirst {
     fn inspect(&self, need: &Need, ticket: &Ticket) -> Result<(), SourceError> {
         self.inner.inspect(need, ticket)
+    }
+
+    fn space(&self, need: &Need) -> Result<Space, SourceError> {
+        self.inner.space(need)
+    }
+
+    async fn rehearse(&self, rehearsal: &Rehearsal) -> Result<(), SourceError> {
+        self.inner.rehearse(rehearsal).await
     }
 
     fn begin(&self, ticket: &Ticket) -> Result<(), SourceError> {
