@@ -5,8 +5,9 @@
 //! are found by the stream while it reads them again.
 //! Not here: storing records (log::view, log::writer), comparing bytes (backstay-engine::jobs::stream).
 
+use super::coverage::stretch_at;
 use backstay_codec::digest_hex;
-use backstay_terms::{Branch, EpochId, Lineage, Position, RecordId};
+use backstay_terms::{Branch, EpochId, Lineage, LogRange, Position, RecordId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -117,8 +118,25 @@ pub struct Presented {
 pub struct Known {
     /// Its newest attach record.
     pub record: LineageRecord,
-    /// The frontier; none if nothing is stored.
+    /// Where it goes on, see [`frontier`]; none if nothing is stored.
     pub frontier: Option<Position>,
+    /// The end of the last range, which may lie beyond the frontier; none if nothing is stored.
+    pub reach: Option<Position>,
+}
+
+/// Where a branch goes on: the end of the stretch in which the newest attachment that stored anything began. `records` are
+/// those of the branch, oldest first.
+///
+/// Ranges are uploaded several at once. Where one never arrived, those that overtook it lie beyond this frontier: nothing
+/// of them was ever confirmed, so the source still has everything from the frontier on, and the hole is not a gap. A gap
+/// is where an attachment had to begin later, and its record says so.
+pub fn frontier(records: &[&LineageRecord], stretches: &[LogRange]) -> Option<Position> {
+    let began_in = |record: &&&LineageRecord| stretch_at(stretches, record.from);
+    records
+        .iter()
+        .rev()
+        .find_map(|record| began_in(&record))
+        .map(|stretch| stretch.to)
 }
 
 /// What a stream does.
@@ -149,7 +167,7 @@ pub fn decide(presented: &Presented, known: &[Known]) -> Attach {
         return match own.frontier {
             // Where the two histories parted is not known: the server may have written bytes of its own before the
             // place where its log ends now. Without proof there is no parent.
-            Some(frontier) if presented.server_end < frontier => Attach::Begin {
+            Some(_) if own.reach.is_some_and(|reach| presented.server_end < reach) => Attach::Begin {
                 reason: AttachReason::Behind,
                 parent: None,
             },

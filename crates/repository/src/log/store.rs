@@ -5,7 +5,7 @@
 
 use super::copies::{Candidate, Selection};
 use super::coverage::{StoredRange, stretches};
-use super::lineage::{Known, LineageRecord, history_digest};
+use super::lineage::{Known, LineageRecord, frontier, history_digest};
 use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
 use crate::layout::{EnvelopePlace, Level, LogPlace, Place, month};
 use crate::objects::{Opened, REQUEST, Window};
@@ -294,18 +294,22 @@ impl LogStore {
 
     /// Every lineage with how far it is stored, oldest record first; a branch appears once, with its newest record.
     pub async fn known(&self) -> Result<Vec<Known>, RepositoryError> {
-        let mut newest: Vec<LineageRecord> = Vec::new();
-        for record in self.records().await? {
+        let records = self.records().await?;
+        let mut newest: Vec<&LineageRecord> = Vec::new();
+        for record in &records {
             newest.retain(|known| known.branch != record.branch);
             newest.push(record);
         }
         let mut known = Vec::new();
         for record in newest {
             let ranges = self.ranges(&record.branch, None).await?;
-            let frontier = stretches(ranges.iter().map(|r| &r.name.range))
-                .last()
-                .map(|stretch| stretch.to);
-            known.push(Known { record, frontier });
+            let stretches = stretches(ranges.iter().map(|r| &r.name.range));
+            let of_branch: Vec<_> = records.iter().filter(|r| r.branch == record.branch).collect();
+            known.push(Known {
+                record: record.clone(),
+                frontier: frontier(&of_branch, &stretches),
+                reach: stretches.last().map(|stretch| stretch.to),
+            });
         }
         Ok(known)
     }

@@ -1,12 +1,15 @@
-//! A stream that resumes exactly at a border of the log's files, with a record lying across it.
+//! A stream that resumes where it is not plain where to: at a border of the log's files with a record lying across it,
+//! or before a hole that later uploads overtook.
 
-use crate::stream::{copy_directory, end_of_log};
+use crate::stream::{copy_directory, end_of_log, on_disk};
 use backstay_clock::SystemClock;
 use backstay_engine::Fact;
+use backstay_repository::layout::Level;
 use backstay_repository::{LogStore, StoredRange};
 use backstay_scenarios::World;
+use backstay_source::RecoveryStop;
 use backstay_store::{Key, MemoryStore, Prefix, Store, list_all};
-use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Position};
+use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Position, RecoveryTarget};
 use backstay_testkit::pg::{PgOptions, PgServer, Stop};
 use std::sync::Arc;
 
@@ -137,4 +140,71 @@ async fn a_server_that_differs_before_the_border_begins_a_lineage() {
     );
     let record = &known.last().unwrap().record;
     assert_eq!((record.parent, record.from), (None, border));
+}
+
+/// Removes one settled range in the middle and every other copy of its positions, as if its upload had never arrived.
+async fn lose_one_range(memory: &MemoryStore, world: &World) -> LogRange {
+    let catalog = world.catalog().await.unwrap();
+    let ranges = &catalog.chain.as_ref().unwrap().target().unwrap().ranges;
+    let settled: Vec<LogRange> = ranges
+        .iter()
+        .filter(|r| r.level == Level::Settled && !r.name.range.is_mark())
+        .map(|r| r.name.range)
+        .collect();
+    let lost = settled[settled.len() - 2];
+    for object in list_all(memory, &Prefix::new("wal-archive/").unwrap(), None)
+        .await
+        .unwrap()
+    {
+        let name = object.key.segments().next_back().unwrap().to_owned();
+        let positions = name.split_once('.').and_then(|(range, _)| range.split_once('-'));
+        let Some((from, to)) = positions else { continue };
+        let (Ok(from), Ok(to)) = (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16)) else {
+            continue;
+        };
+        if from < lost.to.0 && lost.from.0 < to {
+            memory.delete(&object.key).await.unwrap();
+        }
+    }
+    lost
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_that_later_ones_overtook_is_read_again_and_is_no_gap() {
+    let (server, world, memory) = scene().await;
+    let scratch = server.room().dir("scratch");
+    let running = world.stream(world.source(server.conninfo()));
+    world
+        .backup(world.source(server.conninfo()), &scratch)
+        .await
+        .unwrap();
+    write_giants(&server, 'a').await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    let lost = lose_one_range(&memory, &world).await;
+    // As a process leaves it that died while it uploaded: everything before the hole can be recovered, nothing behind it.
+    let catalog = world.catalog().await.unwrap();
+    assert_eq!(
+        catalog.chain.as_ref().unwrap().stretches(None).last().unwrap().to,
+        lost.from
+    );
+    assert_eq!(world.window().await.unwrap().gaps, []);
+    let RecoveryStop::After(stop) = world.plan(&RecoveryTarget::Latest).await.unwrap().stop else {
+        panic!("latest is the last complete record");
+    };
+    assert!(stop < lost.from);
+
+    let end = end_of_log(&server).await;
+    follow_to_the_end(&server, &world).await;
+    let catalog = world.catalog().await.unwrap();
+    let stretches = catalog.chain.as_ref().unwrap().stretches(None);
+    assert_eq!(stretches.len(), 1, "{stretches:?}");
+    let whole = LogRange {
+        from: Position(lost.from.0 - SEGMENT),
+        to: end.into(),
+    };
+    assert!(
+        catalog.bytes_in(whole).await.unwrap() == on_disk(&server, whole.from, end),
+        "the server's own bytes"
+    );
 }

@@ -152,7 +152,7 @@ impl<'a> Attachment<'a> {
                 self.mark = Some(mark);
                 self.store_mark()?;
             }
-            LogStep::OtherHistory => self.begin_lineage(None).await?,
+            LogStep::OtherHistory => self.begin_lineage(None, self.reader.start().from).await?,
             LogStep::FlushWanted => self.store_due(Some(Due::Live))?,
             LogStep::TimelineEnd {
                 switch,
@@ -334,7 +334,8 @@ impl<'a> Attachment<'a> {
             history: digest,
         };
         self.log.put_history(branch.system, next, &history).await?;
-        self.switch_to(attaching).await
+        let from = self.reader.start().from;
+        self.switch_to(attaching, from).await
     }
 
     /// The bytes read again are not the stored ones: another history, which begins here.
@@ -348,11 +349,11 @@ impl<'a> Attachment<'a> {
             branch: self.writer.branch(),
             fork: piece.begins,
         });
-        self.begin_lineage(parent).await?;
+        self.begin_lineage(parent, piece.begins).await?;
         self.append(piece)
     }
 
-    async fn begin_lineage(&mut self, parent: Option<Parent>) -> Result<(), EngineError> {
+    async fn begin_lineage(&mut self, parent: Option<Parent>, from: Position) -> Result<(), EngineError> {
         let old = self.writer.branch();
         let lineage = new_lineage(self.job.repository.chance());
         let attaching = Attaching {
@@ -362,10 +363,10 @@ impl<'a> Attachment<'a> {
             frontier: None,
             history: self.reader.start().history.as_deref().map(history_digest),
         };
-        self.switch_to(attaching).await
+        self.switch_to(attaching, from).await
     }
 
-    async fn switch_to(&mut self, attaching: Attaching) -> Result<(), EngineError> {
+    async fn switch_to(&mut self, attaching: Attaching, from: Position) -> Result<(), EngineError> {
         self.writer.switch_branch(attaching.branch)?;
         (self.overlap, self.frontier, self.mark) = (None, None, None);
         let start = self.reader.start().clone();
@@ -376,12 +377,12 @@ impl<'a> Attachment<'a> {
             &attaching,
             &start.identity,
             self.writer.epoch(),
-            start.from,
+            from,
             id,
             now,
         )
         .await?;
-        tell_attached(self.job, &attaching, start.from);
+        tell_attached(self.job, &attaching, from);
         Ok(())
     }
 

@@ -29,6 +29,7 @@ fn known(timeline: u32, lineage: u32, history: Option<&str>, frontier: Option<u6
     Known {
         record,
         frontier: frontier.map(Position),
+        reach: frontier.map(Position),
     }
 }
 
@@ -146,5 +147,59 @@ fn another_system_begins_its_first_lineage() {
             reason: AttachReason::First,
             parent: None
         }
+    );
+}
+
+/// Where a branch goes on whose epochs began at `from` and of which these stretches are stored.
+fn goes_on(from: &[u64], stored: &[(u64, u64)]) -> Option<u64> {
+    let record = |from: &u64| LineageRecord {
+        from: Position(*from),
+        ..known(1, 1, None, None).record
+    };
+    let records: Vec<LineageRecord> = from.iter().map(record).collect();
+    let range = |(from, to): &(u64, u64)| LogRange {
+        from: Position(*from),
+        to: Position(*to),
+    };
+    let stretches: Vec<LogRange> = stored.iter().map(range).collect();
+    frontier(&records.iter().collect::<Vec<_>>(), &stretches).map(|at| at.0)
+}
+
+#[test]
+fn a_hole_that_uploads_overtook_is_where_a_branch_goes_on() {
+    assert_eq!(goes_on(&[0], &[(0, 100)]), Some(100));
+    assert_eq!(goes_on(&[0], &[(0, 100), (110, 120)]), Some(100));
+    assert_eq!(goes_on(&[0, 96], &[(0, 100), (110, 120)]), Some(100));
+    // The very first range never arrived: nothing was confirmed.
+    assert_eq!(goes_on(&[0], &[(10, 20)]), None);
+    assert_eq!(goes_on(&[0], &[]), None);
+}
+
+#[test]
+fn after_a_gap_a_branch_goes_on_behind_it() {
+    assert_eq!(goes_on(&[0, 200], &[(0, 100), (200, 300)]), Some(300));
+    assert_eq!(
+        goes_on(&[0, 200, 288], &[(0, 100), (200, 300), (310, 320)]),
+        Some(300)
+    );
+    // Whoever attached after the gap stored nothing, or not its first range: the gap is found once more.
+    assert_eq!(goes_on(&[0, 200], &[(0, 100)]), Some(100));
+    assert_eq!(goes_on(&[0, 200], &[(0, 100), (210, 220)]), Some(100));
+}
+
+#[test]
+fn a_server_that_ends_behind_a_range_that_overtook_another_is_behind() {
+    let mut own = known(1, 1, None, Some(100));
+    own.reach = Some(Position(120));
+    let behind = Attach::Begin {
+        reason: AttachReason::Behind,
+        parent: None,
+    };
+    assert_eq!(decide(&presented(1, None, 110), &[own.clone()]), behind);
+    let branch = own.record.branch;
+    let frontier = Some(Position(100));
+    assert_eq!(
+        decide(&presented(1, None, 120), &[own]),
+        Attach::Resume { branch, frontier }
     );
 }
