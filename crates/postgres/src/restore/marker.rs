@@ -18,6 +18,9 @@ use super::tree::Tree;
 /// Its name, in the directory and in each tablespace.
 pub(super) const MARKER: &str = "backstay.restore-incomplete";
 
+/// The marker while it is written; alone it is what a run left that died before it had touched anything.
+const MARKER_NEW: &str = "backstay.restore-incomplete.new";
+
 /// What a directory holds, as a restore sees it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Holds {
@@ -35,7 +38,9 @@ pub(super) fn look(directory: &Path, ticket: &Ticket) -> Result<Holds, RestoreEr
         Ok(entries) => entries,
         Err(error) => return absent(directory, error),
     };
-    match (read(directory)?, entries.next()) {
+    let is_begun =
+        |entry: &io::Result<fs::DirEntry>| entry.as_ref().is_ok_and(|entry| entry.file_name() == MARKER_NEW);
+    match (read(directory)?, entries.find(|entry| !is_begun(entry))) {
         (Some(marker), _) => is_same(directory, marker, ticket),
         (None, None) => Ok(Holds::Nothing),
         (None, Some(entry)) => Err(RestoreError::NotEmpty {
@@ -105,9 +110,8 @@ pub(super) fn lock(directory: &Path) -> Result<File, RestoreError> {
 pub(super) fn set(tree: &Tree, ticket: &Ticket) -> Result<(), RestoreError> {
     let text = serde_json::to_vec(ticket).map_err(io::Error::from);
     let text = text.map_err(RestoreError::io("write", &tree.at(MARKER.as_bytes())))?;
-    let new = format!("{MARKER}.new");
-    tree.write_synced(new.as_bytes(), &text)?;
-    tree.rename(new.as_bytes(), MARKER.as_bytes())?;
+    tree.write_synced(MARKER_NEW.as_bytes(), &text)?;
+    tree.rename(MARKER_NEW.as_bytes(), MARKER.as_bytes())?;
     tree.sync(b"")
 }
 

@@ -98,6 +98,27 @@ async fn what_is_in_the_way_is_named() {
 }
 
 #[tokio::test]
+async fn a_directory_in_which_only_the_marker_was_begun_is_as_good_as_empty() {
+    let server = PgServer::start().await;
+    let path = server.room().dir("r");
+    fs::write(path.join("backstay.restore-incomplete.new"), "{\"backup\":").unwrap();
+    let directory = at(&path);
+    directory.inspect(&need(), &ticket()).unwrap();
+    directory.begin(&ticket()).unwrap();
+    let names: Vec<_> = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["backstay.restore-incomplete"]);
+    // Beside anything else it is in the way like every file.
+    let other = server.room().dir("other");
+    fs::write(other.join("backstay.restore-incomplete.new"), "").unwrap();
+    fs::write(other.join("precious"), "").unwrap();
+    let (what, _) = refused(&at(&other), &need());
+    assert_eq!(what, "the directory is not empty: it holds precious");
+}
+
+#[tokio::test]
 async fn too_little_space_a_wrong_version_and_a_missing_user_are_refused() {
     let server = PgServer::start().await;
     let directory = target(&server, "r");
