@@ -80,10 +80,11 @@ async fn catalog(shelf: &Shelf) -> Catalog {
     read.unwrap()
 }
 
-/// What can become of an object. Key ids, at 16 to 32 of each header, are left alone: they say which key is missing.
+/// What can become of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
     Magic,
+    KeyId,
     IndexPart,
     Middle,
     LastByte,
@@ -94,8 +95,9 @@ enum Damage {
 }
 
 impl Damage {
-    const ALL: [Damage; 8] = [
+    const ALL: [Damage; 9] = [
         Damage::Magic,
+        Damage::KeyId,
         Damage::IndexPart,
         Damage::Middle,
         Damage::LastByte,
@@ -110,6 +112,7 @@ impl Damage {
         let length = body.len();
         match self {
             Damage::Magic => body[0] ^= 1,
+            Damage::KeyId => body[20] ^= 1,
             Damage::IndexPart => body[150] ^= 1,
             Damage::Middle => body[length / 2] ^= 1,
             Damage::LastByte => body[length - 1] ^= 1,
@@ -138,8 +141,13 @@ fn key_of(catalog: &Catalog, branch: &Branch, candidate: &Candidate) -> Key {
     place.unwrap().key
 }
 
+/// `what` begins with the damage. A damaged key id is a key that nobody has.
 fn assert_named(error: &EngineError, key: &Key, what: &str) {
-    assert_eq!(error.kind(), ErrorKind::Integrity, "{what}: {error}");
+    let kind = match what.starts_with("KeyId ") {
+        true => ErrorKind::Key,
+        false => ErrorKind::Integrity,
+    };
+    assert_eq!(error.kind(), kind, "{what}: {error}");
     assert!(error.to_string().contains(key.as_str()), "{what}: {error}");
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::layout::RangeName;
+use backstay_codec::KeyId;
 use backstay_terms::{Lineage, Suffix, TimedId};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -172,6 +173,23 @@ fn what_is_no_damage_is_given_back_and_hides_nothing() {
     let error = selection.pass_over(&first, key).unwrap_err();
     assert!(matches!(error, RepositoryError::NoKey { .. }), "{error}");
     assert_eq!(selection.next_copy().unwrap(), Some(first));
+}
+
+#[test]
+fn a_copy_that_names_an_unknown_key_is_passed_over_and_the_key_is_what_is_missing() {
+    let all = candidates(&[(1, 0, 0, 10), (0, 0, 0, 10)]);
+    let mut selection = Selection::new(range(0, 10), all).unwrap();
+    let unknown = || RepositoryError::UnknownKey {
+        object: "o".into(),
+        id: KeyId([7; 16]),
+    };
+    let first = selection.next_copy().unwrap().unwrap();
+    selection.pass_over(&first, unknown()).unwrap();
+    let second = selection.next_copy().unwrap().unwrap();
+    assert_ne!(first, second);
+    selection.pass_over(&second, damage(2)).unwrap();
+    let error = selection.next_copy().unwrap_err();
+    assert!(matches!(error, RepositoryError::UnknownKey { .. }), "{error}");
 }
 
 /// Keeps the level, the message and the fields of every event.
