@@ -16,6 +16,7 @@ use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::{self, Target};
+use crate::units::count;
 use crate::watch::Watch;
 use backstay_engine::jobs::restore::{LogWish, RestoreJob, Restored, deliver};
 use backstay_engine::plan::{Catalog, Request, RestorePlan, plan, show_time};
@@ -172,14 +173,14 @@ impl Planned {
         let taken = show_time(plan.log.stop_time);
         let log = ByteCount(plan.log_bytes());
         format!(
-            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {} in {} files\n  \
-             replay      {} segments ({log}) on timeline {}\n{}  stops       {}\n  production  untouched\n",
+            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {} in {}\n  \
+             replay      {} ({log}) on timeline {}\n{}  stops       {}\n  production  untouched\n",
             self.service,
             self.echo.echo,
             head.backup,
             head.totals.bytes,
-            head.totals.files,
-            plan.segments.len(),
+            count(head.totals.files as usize, "file"),
+            count(plan.segments.len(), "segment"),
             plan.timeline,
             self.delivery_words(),
             stop_words(plan),
@@ -246,7 +247,7 @@ impl Report for Done {
         let restored = &self.restored;
         let log = match &self.planned.delivery {
             Some(WalDelivery::Command(_)) => String::new(),
-            Some(WalDelivery::Placed) | None => format!(", and {} log segments", restored.segments),
+            Some(WalDelivery::Placed) | None => format!(", and {}", count(restored.segments, "log segment")),
         };
         let mut text = format!(
             "restored  {} files, {}{log} into {}\n",
