@@ -8,7 +8,7 @@ use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
     Choice, EndPoint, Head, LineageRecord, LogStore, Repository, RepositoryError, Selection, StoredRange,
-    frontier, missing, stretches,
+    missing, stretches,
 };
 use backstay_terms::{Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName};
 use std::collections::{HashMap, HashSet};
@@ -53,9 +53,6 @@ impl Catalog {
         let mut chain = target.map(|target| Chain::of(target, &records));
         for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {
             link.ranges = log.ranges(&link.branch, None).await?;
-        }
-        if let Some(target) = chain.as_mut().and_then(|chain| chain.links.last_mut()) {
-            leave_out_what_overtook(target, &records);
         }
         let mut catalog = Catalog {
             source: source.clone(),
@@ -287,18 +284,6 @@ impl Catalog {
     /// An error that names a gap.
     pub fn gap(&self, gap: LogRange) -> EngineError {
         self.log.gap(gap).into()
-    }
-}
-
-/// Leaves out ranges beyond the frontier: uploads that overtook one which never arrived. Nothing of them was confirmed.
-fn leave_out_what_overtook(target: &mut Link, records: &[LineageRecord]) {
-    let of_branch: Vec<_> = records
-        .iter()
-        .filter(|record| record.branch == target.branch)
-        .collect();
-    let stretches = stretches(target.ranges.iter().map(|range| &range.name.range));
-    if let Some(frontier) = frontier(&of_branch, &stretches) {
-        target.ranges.retain(|range| range.name.range.from <= frontier);
     }
 }
 

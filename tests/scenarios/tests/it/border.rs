@@ -3,13 +3,12 @@
 
 use crate::stream::{copy_directory, end_of_log, on_disk};
 use backstay_clock::SystemClock;
-use backstay_engine::Fact;
+use backstay_engine::{ErrorKind, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{LogStore, StoredRange};
 use backstay_scenarios::World;
-use backstay_source::RecoveryStop;
 use backstay_store::{Key, MemoryStore, Prefix, Store, list_all};
-use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Position, RecoveryTarget};
+use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Lsn, Position, RecoveryTarget};
 use backstay_testkit::pg::{PgOptions, PgServer, Stop};
 use std::sync::Arc;
 
@@ -170,7 +169,7 @@ async fn lose_one_range(memory: &MemoryStore, world: &World) -> LogRange {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_range_that_later_ones_overtook_is_read_again_and_is_no_gap() {
+async fn a_range_that_later_ones_overtook_is_named_until_it_is_read_again() {
     let (server, world, memory) = scene().await;
     let scratch = server.room().dir("scratch");
     let running = world.stream(world.source(server.conninfo()));
@@ -182,21 +181,22 @@ async fn a_range_that_later_ones_overtook_is_read_again_and_is_no_gap() {
     running.until_durable(end_of_log(&server).await).await;
     running.stop().await.unwrap();
     let lost = lose_one_range(&memory, &world).await;
-    // As a process leaves it that died while it uploaded: everything before the hole can be recovered, nothing behind it.
-    let catalog = world.catalog().await.unwrap();
-    assert_eq!(
-        catalog.chain.as_ref().unwrap().stretches(None).last().unwrap().to,
-        lost.from
+    // As a process leaves it that died while it uploaded: until the stream was there again nobody can tell the hole from
+    // lost log, so it is named, with the last point before it, and `latest` does not stop short of it in silence.
+    assert_eq!(world.window().await.unwrap().gaps, [lost]);
+    let error = world.plan(&RecoveryTarget::Latest).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InGap, "{error}");
+    let before = Lsn::from(lost.from);
+    assert!(
+        error.advice().contains(&format!("--to lsn:{before}")),
+        "{}",
+        error.advice()
     );
-    assert_eq!(world.window().await.unwrap().gaps, []);
-    let RecoveryStop::After(stop) = world.plan(&RecoveryTarget::Latest).await.unwrap().stop else {
-        panic!("latest is the last complete record");
-    };
-    assert!(stop < lost.from);
 
     let end = end_of_log(&server).await;
     follow_to_the_end(&server, &world).await;
     let catalog = world.catalog().await.unwrap();
+    assert_eq!(world.window().await.unwrap().gaps, []);
     let stretches = catalog.chain.as_ref().unwrap().stretches(None);
     assert_eq!(stretches.len(), 1, "{stretches:?}");
     let whole = LogRange {
