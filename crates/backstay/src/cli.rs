@@ -454,6 +454,9 @@ pub struct Restore {
     /// Start from this backup instead of the one that the planner chooses
     #[arg(long, value_name = "BACKUP")]
     pub base: Option<BackupId>,
+    /// Recover along this lineage instead of the newest one, as after a copy was streamed into the same repository
+    #[arg(long, value_name = "SYSTEM/TLI.LINEAGE")]
+    pub lineage: Option<Branch>,
     /// What happens at the target
     #[arg(long, value_enum, default_value_t, value_name = "ACTION")]
     pub action: Action,

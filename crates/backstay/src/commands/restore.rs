@@ -36,7 +36,13 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
     let now = session.clock.now();
     let target = time::read_target(&arguments.to, now, &|| session.reading_zone())?;
     let repository = access::repository(session).await?;
-    let catalog = Catalog::read(&repository, EngineKind::Postgres, &service.name, None).await?;
+    let catalog = Catalog::read(
+        &repository,
+        EngineKind::Postgres,
+        &service.name,
+        arguments.lineage,
+    )
+    .await?;
     let request = Request {
         target: target.target.clone(),
         base: arguments.base.clone(),

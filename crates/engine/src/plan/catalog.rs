@@ -49,6 +49,15 @@ impl Catalog {
         let log = LogStore::new(repository, engine, source);
         let heads = repository.heads(engine, source).await?;
         let records = log.records().await?;
+        if let Some(lineage) = lineage.filter(|wanted| records.iter().all(|record| record.branch != *wanted))
+        {
+            return Err(EngineError::NoSuchThing {
+                what: format!("there is no lineage {lineage} of {source}"),
+                advice: format!(
+                    "the stream names its lineage when it attaches; see: backstay show latest {source}"
+                ),
+            });
+        }
         let target = lineage.or_else(|| records.last().map(|record| record.branch));
         let mut chain = target.map(|target| Chain::of(target, &records));
         for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {

@@ -116,6 +116,9 @@ async fn try_base(
     stretch: Option<LogRange>,
 ) -> Result<Option<RestorePlan>, EngineError> {
     let target = &request.target;
+    if matches!(target, RecoveryTarget::Latest) && catalog.chain.is_none() {
+        refuse_if_log_has_no_record(catalog).await?;
+    }
     let Some(stretch) = stretch else {
         // The log does not reach this base: it is one point.
         let alone = matches!(target, RecoveryTarget::Immediate)
@@ -293,6 +296,20 @@ fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>
             catalog.source
         ),
     }
+}
+
+/// Without lineage records a source never streamed, and its newest base is its newest point. Log that no record speaks of
+/// says otherwise: the records are lost, and `latest` would go back behind what was confirmed.
+async fn refuse_if_log_has_no_record(catalog: &Catalog) -> Result<(), EngineError> {
+    let Some(range) = catalog.log.any_range().await? else {
+        return Ok(());
+    };
+    let source = &catalog.source;
+    Err(EngineError::Integrity {
+        what: format!(
+            "log of {source} is stored ({range}) and no record of its lineage: what is newest cannot be told"
+        ),
+    })
 }
 
 fn nothing_usable(catalog: &Catalog) -> EngineError {

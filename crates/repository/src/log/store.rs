@@ -73,6 +73,18 @@ impl LogStore {
         Ok(ranges)
     }
 
+    /// The name of some range of this source, whatever its branch; none if nothing of its log is stored.
+    pub async fn any_range(&self) -> Result<Option<Key>, RepositoryError> {
+        for level in Level::ALL {
+            let prefix = self.place.ranges_prefix(level, None)?;
+            let page = self.repository.store().list_page(&prefix, None, 1).await?;
+            if let Some(object) = page.objects.into_iter().next() {
+                return Ok(Some(object.key));
+            }
+        }
+        Ok(None)
+    }
+
     /// The index part of a range.
     pub async fn index_of(
         &self,

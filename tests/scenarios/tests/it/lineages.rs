@@ -178,3 +178,30 @@ async fn lin_3_an_ancestor_whose_bytes_are_not_the_descendants_before_the_switch
     let gap = catalog.bytes_in(range(0, SEGMENT)).await.unwrap_err();
     assert_eq!(gap.kind(), ErrorKind::InGap);
 }
+
+#[tokio::test]
+async fn log_whose_lineage_records_are_lost_is_not_passed_over_by_latest() {
+    let (shelf, ..) = two_histories().await;
+    shelf.remove("wal-archive/lineage/").await;
+    let catalog = catalog(&shelf, None).await;
+    let now = shelf.open().await.now();
+    let error = plan(&catalog, &latest(None, now), &PostgresLog)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+    assert!(error.to_string().contains("no record of its lineage"), "{error}");
+    // The backup itself needs no log.
+    let target = RecoveryTarget::Immediate;
+    let immediate = plan(
+        &catalog,
+        &Request {
+            target,
+            base: None,
+            now,
+        },
+        &PostgresLog,
+    )
+    .await
+    .unwrap();
+    assert_eq!(immediate.segments, []);
+}
