@@ -33,7 +33,7 @@ pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Damaged, HistoryName, IndexUpload,
     Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState, Parent, Presented,
     PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Upload,
-    Wanted, choose, decide, frontier, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
+    Wanted, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

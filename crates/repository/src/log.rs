@@ -15,7 +15,7 @@ pub use coverage::{StoredRange, gaps, missing, stretch_at, stretches};
 pub use index::{IndexUpload, Wanted};
 pub use lineage::{
     Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, Presented, PresentedAncestor, decide,
-    frontier, history_digest, new_lineage,
+    history_digest, new_lineage,
 };
 pub use listing::{AgedRange, BranchObjects, HistoryName};
 pub use range::RangeIndex;

@@ -118,7 +118,7 @@ pub struct Presented {
 pub struct Known {
     /// Its newest attach record.
     pub record: LineageRecord,
-    /// Where it goes on, see [`frontier`]; none if nothing is stored.
+    /// Where a stream goes on: the end of the stretch in which the newest attachment that stored anything began; none if nothing is stored.
     pub frontier: Option<Position>,
     /// The end of the last range, which may lie beyond the frontier; none if nothing is stored.
     pub reach: Option<Position>,
@@ -128,9 +128,9 @@ pub struct Known {
 /// those of the branch, oldest first.
 ///
 /// Ranges are uploaded several at once. Where one never arrived, those that overtook it lie beyond this frontier: nothing
-/// of them was ever confirmed, so the source still has everything from the frontier on, and the hole is not a gap. A gap
-/// is where an attachment had to begin later, and its record says so.
-pub fn frontier(records: &[&LineageRecord], stretches: &[LogRange]) -> Option<Position> {
+/// of them was ever confirmed, so the source still has everything from the frontier on, and a stream goes on there. Where log
+/// is known to be lost an attachment had to begin later, and its record says so.
+pub(super) fn frontier(records: &[&LineageRecord], stretches: &[LogRange]) -> Option<Position> {
     let began_in = |record: &&&LineageRecord| stretch_at(stretches, record.from);
     records
         .iter()
