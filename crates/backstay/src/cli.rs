@@ -125,6 +125,9 @@ pub enum Command {
     /// Look at the stored log, settle it, or fetch a file of it
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Look at the histories of a service's log, or say which one counts
+    #[command(subcommand)]
+    Lineage(LineageCommand),
     /// Show or drop the replication slot that keeps WAL at the server for us
     #[command(subcommand)]
     Slot(SlotCommand),
@@ -243,6 +246,26 @@ pub struct Expire {
     /// The name of the service once more: yes, remove what is planned
     #[arg(long, value_name = "SERVICE")]
     pub confirm: Option<String>,
+}
+
+/// About the histories of a log.
+#[derive(Debug, Subcommand)]
+pub enum LineageCommand {
+    /// List the histories of the log, and what has become of each
+    List(Services),
+    /// Say which history is the service's present one; the others stay restorable by name
+    Adopt(LineageAdopt),
+}
+
+/// Arguments of `lineage adopt`.
+#[derive(Args, Debug)]
+pub struct LineageAdopt {
+    /// A service of the configuration
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The lineage, as `lineage list` names it
+    #[arg(value_name = "SYSTEM/TLI.LINEAGE")]
+    pub lineage: Branch,
 }
 
 /// About replication slots.
@@ -454,7 +477,7 @@ pub struct Restore {
     /// Start from this backup instead of the one that the planner chooses
     #[arg(long, value_name = "BACKUP")]
     pub base: Option<BackupId>,
-    /// Recover along this lineage instead of the newest one, as after a copy was streamed into the same repository
+    /// Recover along this lineage instead of the present one; see: lineage list
     #[arg(long, value_name = "SYSTEM/TLI.LINEAGE")]
     pub lineage: Option<Branch>,
     /// What happens at the target

@@ -9,6 +9,7 @@ pub mod decrypt;
 pub mod expire;
 pub mod init;
 pub mod key;
+pub mod lineage;
 pub mod list;
 pub mod restore;
 pub mod scratch;

@@ -68,6 +68,11 @@ impl Observer for Watch {
             Fact::LineageBegan { branch, reason } => {
                 error!(%branch, reason, "another history of bytes began; take a new backup, and find out why");
             }
+            Fact::LineagesContested { source, rivals } => {
+                let rivals: Vec<String> = rivals.iter().map(ToString::to_string).collect();
+                let rivals = rivals.join(", ");
+                error!(%source, rivals, "more than one history of bytes is stored, and nobody has said which one counts; run backstay lineage list, then backstay lineage adopt");
+            }
             Fact::LogDurable { position } => debug!(lsn = %Lsn::from(*position), "log durable"),
             Fact::RangeStored { level, from, to } => {
                 debug!(level, from = %Lsn::from(*from), to = %Lsn::from(*to), "range stored");

@@ -3,7 +3,7 @@
 //! Promise: whatever happens, a person gets what, where and what to do, a program gets one JSON object, and the exit is
 //! one of the table; `wal fetch` is under its own discipline before anything else is looked at.
 
-use crate::cli::{Cli, Command, ConfigCommand, Global, KeyCommand, SlotCommand, WalCommand};
+use crate::cli::{Cli, Command, ConfigCommand, Global, KeyCommand, LineageCommand, SlotCommand, WalCommand};
 use crate::codes::Code;
 use crate::commands;
 use crate::demo;
@@ -97,6 +97,12 @@ async fn execute(command: Command, session: &mut Session) -> Result<Box<dyn Repo
         Command::Verify(arguments) => commands::verify::verify(session, &arguments).await,
         Command::Expire(arguments) => commands::expire::expire(session, &arguments).await,
         Command::Wal(command) => wal(command, session).await,
+        Command::Lineage(LineageCommand::List(arguments)) => {
+            commands::lineage::list(session, &arguments).await
+        }
+        Command::Lineage(LineageCommand::Adopt(arguments)) => {
+            commands::lineage::adopt(session, &arguments).await
+        }
         Command::Slot(SlotCommand::Show(arguments)) => commands::slot::show(session, &arguments).await,
         Command::Slot(SlotCommand::Drop(arguments)) => commands::slot::drop(session, &arguments).await,
         Command::Key(command) => key(command, session).await,

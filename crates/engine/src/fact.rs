@@ -4,7 +4,7 @@
 //! Not here: what becomes of facts (printing, metrics, notices).
 
 use backstay_source::BaseProgress;
-use backstay_terms::{BackupId, Branch, ByteCount, Position};
+use backstay_terms::{BackupId, Branch, ByteCount, Position, SourceName};
 use std::fmt;
 
 /// Something that happened.
@@ -34,6 +34,14 @@ pub enum Fact {
         branch: Branch,
         /// Why.
         reason: String,
+    },
+    /// More than one lineage holds log of its own, and nobody has said which one counts: a restore of what is newest is
+    /// refused till then.
+    LineagesContested {
+        /// The source.
+        source: SourceName,
+        /// The lineages that contest the present one.
+        rivals: Vec<Branch>,
     },
     /// Log is durable up to here.
     LogDurable {

@@ -1,5 +1,6 @@
 //! Jobs: one file a verb.
 
+pub mod adopt;
 mod assembly;
 pub mod backup;
 pub mod expire;

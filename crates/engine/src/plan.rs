@@ -5,13 +5,18 @@
 mod catalog;
 mod chain;
 pub mod class;
+mod lineages;
 mod resolve;
 mod restore;
 pub mod retention;
+mod rivals;
 mod window;
 
 pub use catalog::Catalog;
 pub(crate) use catalog::bytes_along;
 pub use chain::{Chain, Link};
+pub use lineages::{LineageSeen, Standing, lineages};
 pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
+pub use rivals::Rival;
+pub(crate) use rivals::{present, rivals, stored_chain};
 pub use window::{Window, WindowRange, window};

@@ -172,6 +172,14 @@ impl RepositoryError {
         }
     }
 
+    /// Whether a key is what lacks.
+    pub fn is_about_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::NoKey { .. } | Self::UnknownKey { .. } | Self::Key { .. }
+        )
+    }
+
     /// What to do.
     pub fn advice(&self) -> String {
         match self {

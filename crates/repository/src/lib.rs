@@ -31,7 +31,7 @@ pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};
 pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, StoredObject};
 pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Damaged, HistoryName, IndexUpload,
-    Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState, Parent, Presented,
+    Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState, Parent, PassedOver, Presented,
     PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Upload,
     Wanted, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
 };

@@ -14,8 +14,8 @@ pub use copies::{Candidate, Choice, Selection, choose};
 pub use coverage::{StoredRange, gaps, missing, stretch_at, stretches};
 pub use index::{IndexUpload, Wanted};
 pub use lineage::{
-    Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, Presented, PresentedAncestor, decide,
-    history_digest, new_lineage,
+    Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, PassedOver, Presented,
+    PresentedAncestor, decide, history_digest, new_lineage,
 };
 pub use listing::{AgedRange, BranchObjects, HistoryName};
 pub use range::RangeIndex;

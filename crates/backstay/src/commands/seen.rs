@@ -8,7 +8,7 @@ use crate::config::{Config, Service};
 use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::time::POSTGRES_EPOCH;
-use backstay_engine::plan::{Catalog, Window, window};
+use backstay_engine::plan::{Catalog, Rival, Window, window};
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
@@ -35,6 +35,8 @@ pub struct Seen {
     pub heads: Vec<Head>,
     /// What can be recovered.
     pub window: Window,
+    /// Lineages that hold log which the present one never had.
+    pub rivals: Vec<Rival>,
 }
 
 impl Seen {
@@ -46,6 +48,7 @@ impl Seen {
             service: service.name.clone(),
             heads: catalog.heads,
             window,
+            rivals: catalog.rivals,
         })
     }
 

@@ -79,6 +79,19 @@ impl Answer {
     fn complaints(&self) -> Vec<Complaint> {
         let service = &self.seen.service;
         let mut complaints: Vec<Complaint> = self.objective_complaint().into_iter().collect();
+        if !self.seen.rivals.is_empty() {
+            let rivals = self.seen.rivals.iter().map(|rival| rival.branch.to_string());
+            let rivals = rivals.collect::<Vec<_>>().join(", ");
+            complaints.push(Complaint {
+                mark: Mark::Bad,
+                what: format!(
+                    "there is more than one history of bytes, and nobody has said which one counts; besides what is shown: {rivals}"
+                ),
+                next: format!(
+                    "backstay lineage list {service}, then backstay lineage adopt {service} LINEAGE"
+                ),
+            });
+        }
         if !self.seen.window.gaps.is_empty() {
             let gaps = count(self.seen.window.gaps.len(), "gap");
             complaints.push(Complaint {
@@ -193,6 +206,7 @@ impl Report for Status {
                 "objective_met": !answer.violates(),
                 "backups": seen.heads.len(),
                 "gaps": seen.window.gaps.len(),
+                "rival_lineages": seen.rivals.iter().map(|rival| rival.branch.to_string()).collect::<Vec<_>>(),
                 "last_failed_run": answer.trouble.as_ref().map(|run| json!({
                     "run": run.started.run, "verb": run.started.verb, "finished": run.finished, "error": run.error,
                 })),

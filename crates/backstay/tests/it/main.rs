@@ -13,6 +13,8 @@ mod documents;
 mod expire;
 mod golden;
 mod key;
+mod lineage;
+mod live;
 mod mask;
 mod output;
 mod past;

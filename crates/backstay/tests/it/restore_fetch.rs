@@ -1,28 +1,16 @@
 //! `restore --wal fetch`: the restored server gets its log from `wal fetch` while it recovers, over a promotion.
 
+use crate::live::{CONFIRMED, move_service, start_stream, stop_stream, until};
 use crate::program::{Place, Run};
 use backstay_clock::SystemClock;
 use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
 use backstay_testkit::pg::{Owner, PgServer, Stop, free_port, parse};
-use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-const CONFIRMED: &str = "SELECT coalesce(bool_or(flush_lsn >= pg_current_wal_lsn()), false)::text \
-                         FROM pg_stat_replication WHERE application_name LIKE 'backstay%'";
 
 /// A primary that was backed up and died, its standby that was promoted and followed, and what they stored.
 struct Scene {
     place: Place,
     promoted: PgServer,
-}
-
-async fn until(server: &PgServer, sql: &str, wanted: &str) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while server.value(sql).await != wanted {
-        assert!(Instant::now() < deadline, "{sql} never gave {wanted}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 impl Scene {
@@ -57,10 +45,7 @@ impl Scene {
         stop_stream(stream);
         primary.stop(Stop::Immediate).await;
         standby.promote().await;
-        let config = std::fs::read_to_string(place.directory.join("backstay.yaml")).unwrap();
-        let (old, new) = (primary.socket_dir(), standby.socket_dir());
-        let config = config.replace(&old.display().to_string(), &new.display().to_string());
-        place.write("backstay.yaml", config);
+        move_service(&place, &primary, &standby);
         let stream = start_stream(&place);
         standby
             .sql("INSERT INTO t SELECT generate_series(300001, 600000)")
@@ -124,25 +109,6 @@ struct Copy {
     rows: String,
     timeline: String,
     segments: usize,
-}
-
-fn start_stream(place: &Place) -> Child {
-    let mut command = place.command(&["stream", "main"]);
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn stop_stream(mut stream: Child) {
-    let pid = stream.id().to_string();
-    let asked = std::process::Command::new("kill")
-        .args(["-TERM", &pid])
-        .status()
-        .unwrap();
-    assert!(asked.success());
-    assert_eq!(stream.wait().unwrap().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

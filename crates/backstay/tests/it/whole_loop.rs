@@ -100,6 +100,7 @@ async fn every_command_answers_as_it_is_written() {
         ("slot-drop-unconfirmed", "slot drop main"),
         ("slot-drop-in-use", "slot drop main --confirm main"),
         ("gaps", "wal gaps"),
+        ("lineages", "lineage list"),
         ("key-check", "key check"),
         ("rotate-nothing", "key rotate"),
         ("sheet", "key recovery-sheet"),
@@ -115,6 +116,7 @@ async fn every_command_answers_as_it_is_written() {
         ("plan", "restore main --plan --json"),
         ("slot-show", "slot show main --json"),
         ("gaps", "wal gaps --json"),
+        ("lineages", "lineage list --json"),
         ("key-check", "key check --json"),
     ] {
         world.shape(name, line);

@@ -4,6 +4,7 @@
 //! range counts only where no other copy says or holds the same.
 
 use super::chain::{Chain, Link};
+use super::rivals::{Rival, present, rivals, stored_chain};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
@@ -11,7 +12,7 @@ use backstay_repository::{
     missing, stretches,
 };
 use backstay_terms::{Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::warn;
 
@@ -29,8 +30,10 @@ pub struct Catalog {
     pub heads: Vec<Head>,
     /// Its lineage records, oldest first.
     pub records: Vec<LineageRecord>,
-    /// The chain of the newest lineage; none if it never streamed.
+    /// The chain of the lineage that was asked for, else of the present one; none if the source never streamed.
     pub chain: Option<Chain>,
+    /// Lineages that hold log which the present one never had; none where a lineage was asked for.
+    pub rivals: Vec<Rival>,
     facts: Mutex<HashMap<RangeKey, Arc<LogFacts>>>,
     gathered: Mutex<HashSet<Branch>>,
 }
@@ -58,21 +61,24 @@ impl Catalog {
                 ),
             });
         }
-        let target = lineage.or_else(|| records.last().map(|record| record.branch));
-        let mut chain = target.map(|target| Chain::of(target, &records));
-        for link in chain.iter_mut().flat_map(|chain| chain.links.iter_mut()) {
-            link.ranges = log.ranges(&link.branch, None).await?;
-        }
+        let chain = match lineage.or_else(|| present(&records)) {
+            Some(target) => Some(stored_chain(&log, target, &records).await?),
+            None => None,
+        };
         let mut catalog = Catalog {
             source: source.clone(),
             log,
             heads,
             records,
             chain,
+            rivals: Vec::new(),
             facts: Mutex::default(),
             gathered: Mutex::default(),
         };
         catalog.prove_chain().await?;
+        if let (Some(chain), None) = (&catalog.chain, lineage) {
+            catalog.rivals = rivals(&catalog.log, &catalog.records, chain).await?;
+        }
         Ok(catalog)
     }
 
@@ -201,7 +207,7 @@ impl Catalog {
         match (of_parent, of_child) {
             (Ok(of_parent), Ok(of_child)) => Ok(of_parent == of_child),
             // Who may not read the data may still look at the window; a restore reads it and fails there.
-            (Err(error), _) | (_, Err(error)) if is_about_keys(&error) => Ok(true),
+            (Err(error), _) | (_, Err(error)) if error.is_about_keys() => Ok(true),
             // One of the two may be all that is left of these bytes. What the attach record says was compared then.
             (Err(error), _) | (_, Err(error)) if error.is_damage() => {
                 let (parent, child) = (parent.branch, child.branch);
@@ -226,6 +232,33 @@ impl Catalog {
             }
             if self.holds_end(link, log.stop, end_point).await? {
                 return Ok(link.until.is_none_or(|until| log.stop <= until));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a backup is known to lie in another history than the chain's: past the place where the chain left an ancestor,
+    /// or on a lineage beside it. The newest backup of that one is not the newest point of this one.
+    pub async fn is_elsewhere(&self, head: &Head) -> Result<bool, EngineError> {
+        let (Some(chain), Some(log)) = (&self.chain, &head.log) else {
+            return Ok(false);
+        };
+        let Some(end_point) = log.end_point else {
+            return Ok(false);
+        };
+        let fits = |branch: Branch| (branch.system, branch.timeline) == (log.system, log.timeline);
+        for link in chain.links.iter().filter(|link| fits(link.branch)) {
+            if self.holds_end(link, log.stop, end_point).await? {
+                return Ok(link.until.is_some_and(|until| until < log.stop));
+            }
+        }
+        let beside = |branch: &Branch| fits(*branch) && chain.links.iter().all(|link| link.branch != *branch);
+        let branches: BTreeSet<Branch> = self.records.iter().map(|record| record.branch).collect();
+        for branch in branches.into_iter().filter(beside) {
+            let ranges = self.log.ranges(&branch, Some(end_point.start)).await?;
+            let link = Link::alone(branch, ranges);
+            if self.holds_end(&link, log.stop, end_point).await? {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -294,13 +327,6 @@ impl Catalog {
     pub fn gap(&self, gap: LogRange) -> EngineError {
         self.log.gap(gap).into()
     }
-}
-
-fn is_about_keys(error: &RepositoryError) -> bool {
-    matches!(
-        error,
-        RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. }
-    )
 }
 
 /// Gives the bytes of `wanted` along a chain, part by part, one copy of each position; an error names the first gap, or

@@ -22,6 +22,17 @@ pub struct Link {
 }
 
 impl Link {
+    /// A lineage by itself.
+    pub fn alone(branch: Branch, ranges: Vec<StoredRange>) -> Link {
+        Link {
+            branch,
+            history: None,
+            begins: Position(0),
+            until: None,
+            ranges,
+        }
+    }
+
     fn clipped(&self, range: LogRange) -> Option<LogRange> {
         let to = self.until.map_or(range.to, |until| range.to.min(until));
         LogRange::new(range.from, to).filter(|range| !range.is_mark())

@@ -5,6 +5,7 @@
 
 use super::catalog::Catalog;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
+use super::rivals::{contested, refuse_if_contested};
 use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
 use backstay_source::{LogFormat, RecoveryStop};
@@ -86,6 +87,9 @@ pub async fn plan(
     for head in candidates {
         let Some(log) = head.log.clone() else { continue };
         let on_chain = catalog.is_on_chain(head).await?;
+        if !on_chain && request.base.is_none() && catalog.is_elsewhere(head).await? {
+            continue;
+        }
         let own = log.range();
         let stretch = match &catalog.chain {
             Some(chain) if on_chain => {
@@ -97,12 +101,17 @@ pub async fn plan(
             _ => None,
         };
         if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
+            refuse_if_contested(catalog, request, &plan)?;
             return Ok(plan);
         }
         refused.get_or_insert(refuse(catalog, request, head, stretch).await?);
         if matches!(request.target, RecoveryTarget::Latest) {
             break;
         }
+    }
+    // What the present lineage does not hold, a rival may.
+    if !catalog.rivals.is_empty() {
+        return Err(contested(catalog));
     }
     Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
 }
@@ -265,11 +274,48 @@ fn candidates<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a Hea
     if usable.is_empty() {
         return Err(nothing_usable(catalog));
     }
+    let usable = of_one_system(catalog, usable)?;
     let fitting: Vec<&Head> = usable.iter().copied().filter(fits).collect();
     if fitting.is_empty() {
         return Err(before_every_base(catalog, request, usable.last().copied()));
     }
     Ok(fitting)
+}
+
+/// The backups of the system whose log is followed; without log, of the only system there is. The newest backup of another
+/// one is not the newest point of this one.
+fn of_one_system<'a>(catalog: &Catalog, usable: Vec<&'a Head>) -> Result<Vec<&'a Head>, EngineError> {
+    let source = &catalog.source;
+    let system = |head: &Head| head.log.as_ref().map(|log| log.system);
+    let target = catalog.chain.as_ref().and_then(|chain| chain.target());
+    let Some(target) = target.map(|link| link.branch) else {
+        let newest = usable.first().and_then(|head| system(head));
+        return match usable.iter().find(|head| system(head) != newest) {
+            None => Ok(usable),
+            Some(other) => Err(EngineError::Refused {
+                what: format!(
+                    "{source} has backups of more than one system, {} among them",
+                    other.backup
+                ),
+                advice: format!("name one: --base BACKUP --to immediate; see: backstay list {source}"),
+            }),
+        };
+    };
+    let own: Vec<&Head> = usable
+        .into_iter()
+        .filter(|head| system(head) == Some(target.system))
+        .collect();
+    if own.is_empty() {
+        return Err(EngineError::NoSuchThing {
+            what: format!(
+                "every backup of {source} is of another system than the one whose log is followed, {target}"
+            ),
+            advice: format!(
+                "take a backup of it: backstay backup {source}; or name one: --base BACKUP --to immediate"
+            ),
+        });
+    }
+    Ok(own)
 }
 
 fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>) -> EngineError {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub enum LineageKind {
     /// A stream attached.
     Attach,
-    /// A person said that pushed bytes belong here.
+    /// A person said that this is the source's present history.
     Adopt,
 }
 
@@ -53,7 +53,16 @@ pub struct Parent {
     pub fork: Position,
 }
 
-/// A lineage record.
+/// A lineage that an adoption passes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// The lineage.
+    pub branch: Branch,
+    /// How far it was stored: what it holds beyond was never judged.
+    pub reach: Position,
+}
+
+/// A lineage record. An adoption repeats the newest attachment of the branch that it adopts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineageRecord {
     /// 1.
@@ -80,6 +89,9 @@ pub struct LineageRecord {
     pub segment_size: u64,
     /// The end of the server's log at that moment.
     pub server_end: Position,
+    /// What an adoption passes over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<PassedOver>,
 }
 
 /// The digest of a history file: the first 16 hex digits of its SHA-256.

@@ -76,7 +76,8 @@ async fn lin_2_a_backup_belongs_to_the_history_that_holds_its_end_record_and_to_
 #[tokio::test]
 async fn lin_2_a_backup_of_another_history_is_never_recovered_along_this_one() {
     let (shelf, first, second) = two_histories().await;
-    let (catalog, now) = (catalog(&shelf, None).await, shelf.open().await.now());
+    let of_second = catalog(&shelf, Some(branch(1, 2))).await;
+    let (catalog, now) = (of_second, shelf.open().await.now());
     let own = plan(&catalog, &latest(None, now), &PostgresLog).await.unwrap();
     assert_eq!(own.head.backup, second.backup);
     let other = latest(Some(first.backup.clone()), now);

@@ -16,6 +16,7 @@ mod memory;
 mod other_engines;
 mod outage;
 mod python;
+mod rivals;
 mod shelf;
 mod stream;
 mod targets;

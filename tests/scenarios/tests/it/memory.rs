@@ -108,6 +108,7 @@ async fn log(repository: &Repository) {
         epoch: epoch.clone(),
         segment_size: SEGMENT,
         server_end: Position(BEGINS),
+        over: vec![],
     };
     log.put_record(&record).await.unwrap();
     let mut writer = LogWriter::begin(repository, log.place().clone(), branch(), epoch)

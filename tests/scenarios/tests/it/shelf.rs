@@ -12,7 +12,7 @@ use backstay_repository::{
 use backstay_store::{Key, MemoryImage, MemoryStore, Store};
 use backstay_terms::{
     Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, LogPoint,
-    LogPointKind, Position, RecordBounds, RetentionClass, SourceName,
+    LogPointKind, Position, RecordBounds, RetentionClass, SourceName, TransactionBounds,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -87,6 +87,17 @@ impl Shelf {
     /// The same clock over a copy of the objects.
     pub fn copy(&self) -> Shelf {
         self.over(self.memory.snapshot())
+    }
+
+    /// The same over a copy of the objects, as a machine sees it whose clock is behind.
+    pub fn copy_with_clock_at_start(&self) -> Shelf {
+        let clock = SimClock::new();
+        let memory = MemoryStore::from_snapshot(Arc::new(clock.clone()), self.memory.snapshot());
+        Shelf {
+            clock,
+            memory,
+            ..self.clone()
+        }
     }
 
     pub fn over(&self, image: MemoryImage) -> Shelf {
@@ -226,6 +237,7 @@ impl Shelf {
             epoch: repository.new_id("log").unwrap(),
             segment_size: self.segment,
             server_end: Position(from),
+            over: vec![],
         };
         log.put_record(&record).await.unwrap();
         self.clock.advance(Duration::from_secs(1));
@@ -272,6 +284,36 @@ impl Shelf {
 
     /// A settled range that holds the record which ended a backup.
     pub async fn log_ending(&self, branch: Branch, from: u64, to: u64, seed: u64, end: EndPoint) {
+        let ends = |facts: &mut LogFacts| {
+            facts.points.push(LogPoint {
+                start: end.start,
+                kind: LogPointKind::BackupEnd,
+                name: None,
+                time: None,
+                crc: end.crc,
+            });
+        };
+        self.settled(branch, from, to, seed, ends).await;
+    }
+
+    /// A settled range in which one transaction ended, with a record that began at `commit`.
+    pub async fn log_committing(&self, branch: Branch, from: u64, to: u64, commit: u64) {
+        let commits = |facts: &mut LogFacts| {
+            facts.transactions = Some(TransactionBounds {
+                count: 1,
+                time_min: 0,
+                time_max: 0,
+                xid_min: 700,
+                xid_max: 700,
+                last_start: Position(commit),
+                last_time: 0,
+            });
+        };
+        self.settled(branch, from, to, u64::from(branch.lineage.0), commits)
+            .await;
+    }
+
+    async fn settled(&self, branch: Branch, from: u64, to: u64, seed: u64, also: impl FnOnce(&mut LogFacts)) {
         let repository = self.open().await;
         let place = LogStore::new(&repository, EngineKind::Postgres, &name())
             .place()
@@ -279,13 +321,7 @@ impl Shelf {
         let epoch = repository.new_id("log").unwrap();
         let mut writer = LogWriter::begin(&repository, place, branch, epoch).await.unwrap();
         let mut facts = facts(from, to, 0);
-        facts.points.push(LogPoint {
-            start: end.start,
-            kind: LogPointKind::BackupEnd,
-            name: None,
-            time: None,
-            crc: end.crc,
-        });
+        also(&mut facts);
         let bytes = Bytes::from(log_bytes(seed, from, to));
         writer.append(Position(from), bytes, facts).unwrap();
         let upload = writer.cut_settled(self.segment, None).unwrap().unwrap();

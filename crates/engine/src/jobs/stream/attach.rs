@@ -168,6 +168,7 @@ pub(crate) async fn record(
         epoch: epoch.clone(),
         segment_size: identity.segment_size,
         server_end: identity.place.position,
+        over: vec![],
     };
     Ok(log.put_record(&record).await?)
 }

@@ -6,6 +6,7 @@
 use super::attach::{Attaching, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::{Left, Origin, StreamJob, Wish, stop_wished};
+use crate::plan::{present, rivals, stored_chain};
 use crate::supervisor::Supervisor;
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
@@ -18,6 +19,7 @@ use backstay_source::{
 };
 use backstay_terms::{Branch, LogMark, Position};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -79,6 +81,7 @@ impl<'a> Attachment<'a> {
             None => None,
         };
         tell_attached(job, &attaching, start.from);
+        tell_rivals(job, &log, attaching.branch).await?;
         let instant = repository.clock().instant();
         let moments = Moments {
             unsent_since: None,
@@ -383,7 +386,7 @@ impl<'a> Attachment<'a> {
         )
         .await?;
         tell_attached(self.job, &attaching, from);
-        Ok(())
+        tell_rivals(self.job, &self.log, attaching.branch).await
     }
 
     fn epoch_is_over(&self) -> bool {
@@ -416,6 +419,24 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
 
 fn is_at_switch(origin: Origin, resume: Resume) -> bool {
     origin == Origin::Frontier && matches!(resume, Resume::At { .. })
+}
+
+/// Says it at each attachment, until somebody chooses. `own` is what the stream attached to: if it was passed over, what it
+/// stores now contests that.
+async fn tell_rivals(job: &StreamJob, log: &LogStore, own: Branch) -> Result<(), EngineError> {
+    let records = log.records().await?;
+    let Some(present) = present(&records) else {
+        return Ok(());
+    };
+    let chain = stored_chain(log, present, &records).await?;
+    let found = rivals(log, &records, &chain).await?;
+    let attached = Some(own).filter(|own| *own != present);
+    let rivals: BTreeSet<Branch> = found.iter().map(|rival| rival.branch).chain(attached).collect();
+    if !rivals.is_empty() {
+        let (source, rivals) = (job.name.clone(), rivals.into_iter().collect());
+        job.observer.observe(&Fact::LineagesContested { source, rivals });
+    }
+    Ok(())
 }
 
 fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {

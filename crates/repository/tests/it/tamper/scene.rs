@@ -341,6 +341,7 @@ async fn stream(repository: &Repository, lineage: u32) {
         epoch: writer.epoch().clone(),
         segment_size: 4096,
         server_end: range(500, 500).from,
+        over: vec![],
     };
     log.put_record(&record).await.unwrap();
     let history = format!("1\t0/{lineage}\tno reason\n");

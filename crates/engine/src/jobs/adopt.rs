@@ -1,0 +1,67 @@
+//! A person's word which of several lineages is a source's present history.
+//!
+//! Promise: nothing is removed and nothing is joined: the lineages that are passed over stay restorable by name. The word
+//! counts for what is stored now; what a stream adds to them afterwards contests it again.
+
+use crate::EngineError;
+use crate::plan::{Catalog, LineageSeen, lineages};
+use backstay_repository::{LineageKind, LineageRecord, PassedOver, Repository};
+use backstay_terms::Branch;
+use jiff::SignedDuration;
+
+/// What an adoption did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// It was the only present history already: nothing was stored.
+    Already,
+    /// These were passed over.
+    Over(Vec<Branch>),
+}
+
+/// Makes `branch` the present lineage of the source of `catalog`, which was read without naming one.
+pub async fn adopt(
+    repository: &Repository,
+    catalog: &Catalog,
+    branch: Branch,
+) -> Result<Adopted, EngineError> {
+    let of_branch = catalog
+        .records
+        .iter()
+        .rev()
+        .find(|record| record.branch == branch);
+    let Some(newest) = of_branch else {
+        let source = &catalog.source;
+        return Err(EngineError::NoSuchThing {
+            what: format!("there is no lineage {branch} of {source}"),
+            advice: format!("see: backstay lineage list {source}"),
+        });
+    };
+    let present = catalog.chain.as_ref().and_then(|chain| chain.target());
+    if present.is_some_and(|link| link.branch == branch) && catalog.rivals.is_empty() {
+        return Ok(Adopted::Already);
+    }
+    let passed_over = |seen: LineageSeen| {
+        let reach = seen.reach.filter(|_| seen.branch != branch)?;
+        Some(PassedOver {
+            branch: seen.branch,
+            reach,
+        })
+    };
+    let over: Vec<PassedOver> = lineages(catalog)
+        .await?
+        .into_iter()
+        .filter_map(passed_over)
+        .collect();
+    // The newest adoption counts, whatever the clocks of those who adopt.
+    let last = catalog.records.iter().map(|record| record.created).max();
+    let after_last = last.and_then(|last| last.checked_add(SignedDuration::from_micros(1)).ok());
+    let record = LineageRecord {
+        kind: LineageKind::Adopt,
+        id: repository.new_id("adopt")?,
+        created: after_last.unwrap_or_default().max(repository.now()),
+        over: over.clone(),
+        ..newest.clone()
+    };
+    catalog.log.put_record(&record).await?;
+    Ok(Adopted::Over(over.iter().map(|passed| passed.branch).collect()))
+}
