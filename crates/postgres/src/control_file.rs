@@ -220,13 +220,14 @@ fn segment_size(bytes: u32) -> Result<WalSegmentSize, ControlFileError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
     use crate::wal::versions::VERSIONS;
 
-    fn forged(version: &VersionFacts) -> Vec<u8> {
+    /// A file of this version that a server would take.
+    pub(crate) fn forged(version: &VersionFacts) -> Vec<u8> {
         let mut bytes = vec![0; CONTROL_FILE_BYTES];
         let mut put = |place: usize, value: &[u8]| bytes[place..place + value.len()].copy_from_slice(value);
         put(0, &7_000u64.to_le_bytes());

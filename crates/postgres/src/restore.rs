@@ -6,12 +6,15 @@
 //! Not here: which bytes go where in time, and what log is needed (backstay-engine).
 
 mod configuration;
+#[cfg(test)]
+mod deaths;
 mod error;
 mod evidence;
 mod finish;
 mod inspect;
 mod limits;
 mod marker;
+mod mortal;
 mod owner;
 mod place;
 mod process;
@@ -184,7 +187,9 @@ impl PostgresDirectory {
         *work = Work::default();
         let directory = &self.options.directory;
         inspect::no_server_runs(directory)?;
-        marker::look(directory, ticket)?;
+        if marker::look(directory, ticket)? == Holds::Ours {
+            self.mark_tablespaces_again(ticket)?;
+        }
         let tree = Tree::make(directory, self.owner()?)?;
         work.lock = Some(marker::lock(directory)?);
         work.tree = Some(Arc::new(self.claim(tree, directory, ticket)?));
@@ -192,6 +197,28 @@ impl PostgresDirectory {
         for path in self.tablespaces_begun() {
             if marker::look(&path, ticket)? == Holds::Ours {
                 marker::clear(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last step of `finish` takes the markers of the tablespaces first. Where it was interrupted before the directory's
+    /// own, the links say which are of this restore; cleared without markers they would be nobody's.
+    fn mark_tablespaces_again(&self, ticket: &Ticket) -> Result<(), RestoreError> {
+        let links = fs::read_dir(self.options.directory.join("pg_tblspc"));
+        let linked: Vec<PathBuf> = links
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|link| fs::read_link(link.path()).ok())
+            .collect();
+        for path in self
+            .tablespaces_begun()
+            .iter()
+            .filter(|path| linked.contains(path))
+        {
+            if matches!(marker::look(path, ticket), Err(RestoreError::NotEmpty { .. })) {
+                marker::set(&Tree::open(path, self.owner()?)?, ticket)?;
             }
         }
         Ok(())

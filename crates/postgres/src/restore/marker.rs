@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::error::RestoreError;
+use super::mortal;
 use super::tree::Tree;
 
 /// Its name, in the directory and in each tablespace.
@@ -130,16 +131,18 @@ pub(super) fn clear(directory: &Path) -> Result<(), RestoreError> {
 // `remove_dir_all` removes links, never what they lead to.
 fn remove(path: &Path) -> Result<(), RestoreError> {
     let kind = fs::symlink_metadata(path).map_err(RestoreError::io("look at", path))?;
-    match kind.is_dir() {
-        true => fs::remove_dir_all(path).map_err(RestoreError::io("remove", path)),
-        false => remove_file(path),
+    if !kind.is_dir() {
+        return remove_file(path);
     }
+    let whole = || fs::remove_dir_all(path).map_err(RestoreError::io("remove", path));
+    mortal::call("remove a directory", || {}, whole)
 }
 
 /// Removes a file, if it is there.
 pub(super) fn remove_file(path: &Path) -> Result<(), RestoreError> {
-    match fs::remove_file(path) {
+    let remove = || match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RestoreError::io("remove", path)(error)),
         _ => Ok(()),
-    }
+    };
+    mortal::call("remove a file", || {}, remove)
 }

@@ -13,12 +13,17 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::error::RestoreError;
+use super::mortal;
 
 const WORKERS: usize = 8;
 const WAITING_MAX: usize = 1024;
 
 /// Syncs all files and directories below `directory`, and itself.
 pub(super) fn sync_all(directory: &Path) -> Result<(), RestoreError> {
+    mortal::call("sync everything", || {}, || sync_all_now(directory))
+}
+
+fn sync_all_now(directory: &Path) -> Result<(), RestoreError> {
     let (paths, waiting) = sync_channel(WAITING_MAX);
     let waiting = Mutex::new(waiting);
     std::thread::scope(|scope| {

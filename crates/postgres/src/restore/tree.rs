@@ -4,6 +4,7 @@
 //! lead us, who may be root, out of it. What is made belongs to the owner, with the modes that PostgreSQL wants.
 //! Not here: which files there are (place, finish).
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,6 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::RestoreError;
+use super::mortal;
 use super::owner::Owner;
 
 /// Group may read and enter.
@@ -77,6 +79,10 @@ impl Tree {
 
     /// The directory at `path`, made with mode 0700 when it is not there; its parent must exist.
     pub(super) fn make(path: &Path, owner: Owner) -> Result<Self, RestoreError> {
+        mortal::call("make the directory", || {}, || Self::make_now(path, owner))
+    }
+
+    fn make_now(path: &Path, owner: Owner) -> Result<Self, RestoreError> {
         let new = match mkdirat(CWD, path, Access::Owner.directory()) {
             Ok(()) | Err(Errno::EXIST) => Self::open(path, owner)?,
             Err(error) => return Err(RestoreError::io("create", path)(error)),
@@ -93,11 +99,15 @@ impl Tree {
 
     /// Makes a directory and those above it.
     pub(super) fn make_directory(&self, path: &[u8], access: Access) -> Result<(), RestoreError> {
-        self.enter(path, access).map(drop)
+        mortal::call(&what("make", path), || {}, || self.enter(path, access).map(drop))
     }
 
     /// Opens a new or emptied file for writing, making directories as needed.
     pub(super) fn create(&self, path: &[u8], access: Access) -> Result<File, RestoreError> {
+        mortal::call(&what("create", path), || {}, || self.create_now(path, access))
+    }
+
+    fn create_now(&self, path: &[u8], access: Access) -> Result<File, RestoreError> {
         let (parent, name) = split(path);
         let parent = self.enter(parent, access)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -112,16 +122,28 @@ impl Tree {
 
     /// Writes a whole file.
     pub(super) fn write(&self, path: &[u8], bytes: &[u8]) -> Result<(), RestoreError> {
-        let mut file = self.create(path, Access::Owner)?;
-        file.write_all(bytes)
-            .map_err(RestoreError::io("write", &self.at(path)))
+        self.write_to(&mut self.create(path, Access::Owner)?, path, bytes)
     }
 
     /// Writes a whole file and waits until it is on disk.
     pub(super) fn write_synced(&self, path: &[u8], bytes: &[u8]) -> Result<(), RestoreError> {
         let mut file = self.create(path, Access::Owner)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        written.map_err(RestoreError::io("write", &self.at(path)))
+        self.write_to(&mut file, path, bytes)?;
+        file.sync_all().map_err(RestoreError::io("sync", &self.at(path)))
+    }
+
+    fn write_to(&self, file: &mut File, path: &[u8], bytes: &[u8]) -> Result<(), RestoreError> {
+        let file = RefCell::new(file);
+        let half = || {
+            let begun = bytes.get(..bytes.len() / 2).unwrap_or_default();
+            // A process that dies tells nobody how far it came.
+            let _ = file.borrow_mut().write_all(begun);
+        };
+        let whole = || {
+            let written = file.borrow_mut().write_all(bytes);
+            written.map_err(RestoreError::io("write", &self.at(path)))
+        };
+        mortal::call(&what("write", path), half, whole)
     }
 
     /// A file's bytes; none when it is not there.
@@ -156,13 +178,20 @@ impl Tree {
     /// Gives a file another name in the same directory.
     pub(super) fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), RestoreError> {
         let (_, new) = split(to);
-        self.find_parent(from)
-            .and_then(|(parent, name)| renameat(&parent, name, &parent, new))
-            .map_err(RestoreError::io("rename", &self.at(from)))
+        let rename = || {
+            self.find_parent(from)
+                .and_then(|(parent, name)| renameat(&parent, name, &parent, new))
+                .map_err(RestoreError::io("rename", &self.at(from)))
+        };
+        mortal::call(&what("rename", to), || {}, rename)
     }
 
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, path: &[u8]) -> Result<(), RestoreError> {
+        mortal::call(&what("remove", path), || {}, || self.remove_now(path))
+    }
+
+    fn remove_now(&self, path: &[u8]) -> Result<(), RestoreError> {
         let removed = self
             .find_parent(path)
             .and_then(|(parent, name)| unlinkat(parent, name, AtFlags::empty()));
@@ -177,18 +206,24 @@ impl Tree {
         self.remove(path)?;
         let (parent, name) = split(path);
         let parent = self.enter(parent, Access::Owner)?;
-        let made =
-            rustix::fs::symlinkat(target, &parent, name).and_then(|()| self.own_link(parent.as_fd(), name));
-        made.map_err(RestoreError::io("link", &self.at(path)))
+        let make = || {
+            rustix::fs::symlinkat(target, &parent, name)
+                .and_then(|()| self.own_link(parent.as_fd(), name))
+                .map_err(RestoreError::io("link", &self.at(path)))
+        };
+        mortal::call(&what("link", path), || {}, make)
     }
 
     /// Waits until a directory's names are on disk; an empty path is the root.
     pub(super) fn sync(&self, path: &[u8]) -> Result<(), RestoreError> {
-        let synced = match path {
-            b"" => fsync(&self.root),
-            _ => self.find(path).and_then(fsync),
+        let sync = || {
+            let synced = match path {
+                b"" => fsync(&self.root),
+                _ => self.find(path).and_then(fsync),
+            };
+            synced.map_err(RestoreError::io("sync", &self.at(path)))
         };
-        synced.map_err(RestoreError::io("sync", &self.at(path)))
+        mortal::call(&what("sync", path), || {}, sync)
     }
 
     fn own_link(&self, parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
@@ -239,6 +274,10 @@ impl Tree {
         let (parent, name) = split(path);
         Ok((self.find(parent)?, name))
     }
+}
+
+fn what(verb: &str, path: &[u8]) -> String {
+    format!("{verb} {}", String::from_utf8_lossy(path))
 }
 
 fn open_directory(at: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
