@@ -4,6 +4,7 @@
 //! ready when `start` returns, and is gone with its files when dropped.
 //! Not here: what the tests look at.
 
+mod cluster;
 mod files;
 
 use std::io;
@@ -98,7 +99,7 @@ impl PgServer {
     pub async fn start_with(options: PgOptions) -> Self {
         let room = Room::new();
         let data = room.path().join("data");
-        initdb(&room, &data, &options);
+        cluster::make(&room, &data, &options);
         let mut server = Self {
             port: port(options.listen),
             room,
@@ -421,22 +422,6 @@ fn exited(child: &mut Child) -> Option<ExitStatus> {
     child
         .try_wait()
         .unwrap_or_else(|error| panic!("waiting for a server: {error}"))
-}
-
-fn initdb(room: &Room, data: &Path, options: &PgOptions) {
-    let mut command = room.owner().command(&binary("initdb"));
-    command.args([
-        "--no-sync",
-        "--no-locale",
-        "--encoding=UTF8",
-        "--username=postgres",
-        "--auth=trust",
-    ]);
-    command.arg(format!("--wal-segsize={}", options.wal_segment_mebibytes));
-    if options.checksums == Checksums::On {
-        command.arg("--data-checksums");
-    }
-    run_to_end(command.arg("-D").arg(data));
 }
 
 /// Runs a program to its end.
