@@ -9,6 +9,8 @@ mod restore_kit;
 mod restore_recovery;
 mod restore_refusals;
 mod source;
+mod stream_kit;
 mod stream_live;
+mod stream_slot;
 mod tls;
 mod wal_real;

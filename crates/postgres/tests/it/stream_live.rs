@@ -1,139 +1,15 @@
 //! Streams from real servers: bytes, facts, timelines, shutdown, and each way in which a stream is refused.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_clock::SystemClock;
-use backstay_postgres::replication::command::SlotName;
-use backstay_postgres::replication::stream::{Slot, StreamError, StreamOptions, WalStream};
-use backstay_source::{LogPiece, LogReader, LogStep, Preceding, Resume, SourceError, SourceErrorKind};
-use backstay_terms::{Durable, LogFacts, LogMark, Lsn, Position};
-use backstay_testkit::pg::{PgOptions, PgServer, Stop, parse};
+use backstay_source::{LogReader, LogStep, Preceding, Resume, SourceError, SourceErrorKind};
+use backstay_terms::{Durable, Lsn, Position};
+use backstay_testkit::pg::{PgServer, Stop};
 
-const SEGMENT: u64 = 1 << 20;
-/// No test waits longer for a fact.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn server_with(conf: &[&str]) -> PgServer {
-    PgServer::start_with(PgOptions {
-        conf: conf.iter().map(|line| (*line).to_owned()).collect(),
-        wal_segment_mebibytes: 1,
-        ..PgOptions::default()
-    })
-    .await
-}
-
-fn options(server: &PgServer, slot: Option<&str>) -> StreamOptions {
-    StreamOptions {
-        conninfo: parse(&(server.conninfo_text() + " application_name=backstay")),
-        slot: slot.map(|name| Slot::CreateIfMissing(SlotName::new(name).unwrap())),
-        clock: Arc::new(SystemClock::new()),
-    }
-}
-
-async fn attach(server: &PgServer, slot: Option<&str>, resume: Resume) -> WalStream {
-    WalStream::attach(options(server, slot), resume, &Preceding::none())
-        .await
-        .unwrap()
-}
-
-async fn refused(server: &PgServer, slot: Option<&str>, resume: Resume) -> StreamError {
-    WalStream::attach(options(server, slot), resume, &Preceding::none())
-        .await
-        .unwrap_err()
-}
-
-fn after(stream: &WalStream, timeline: u32, position: Lsn) -> Resume {
-    Resume::After {
-        system: stream.start().identity.place.system,
-        timeline,
-        position: position.into(),
-    }
-}
-
-async fn lsn(server: &PgServer, sql: &str) -> Lsn {
-    server.value(sql).await.parse().unwrap()
-}
-
-async fn flushed(server: &PgServer) -> Lsn {
-    lsn(server, "SELECT pg_current_wal_flush_lsn()").await
-}
-
-async fn step(stream: &mut WalStream) -> LogStep {
-    tokio::time::timeout(PATIENCE, stream.next())
-        .await
-        .unwrap()
-        .unwrap()
-}
-
-async fn confirm(stream: &mut WalStream, position: Lsn) {
-    stream.confirm(&Durable::attest(position.into())).await.unwrap();
-}
-
-/// What a test keeps of a stream, as a repository would.
-#[derive(Default)]
-struct Kept {
-    from: Option<Position>,
-    bytes: Vec<u8>,
-    facts: LogFacts,
-    marks: Vec<LogMark>,
-}
-
-impl Kept {
-    fn add(&mut self, piece: LogPiece) {
-        let from = *self.from.get_or_insert(piece.begins);
-        assert_eq!(
-            piece.begins.0,
-            from.0 + self.bytes.len() as u64,
-            "pieces are contiguous"
-        );
-        assert_eq!(
-            piece.begins.0 / SEGMENT,
-            (piece.ends().0 - 1) / SEGMENT,
-            "no piece crosses a segment's border"
-        );
-        self.bytes.extend_from_slice(&piece.bytes);
-        self.facts = std::mem::take(&mut self.facts).join(piece.facts);
-    }
-
-    fn end(&self) -> Lsn {
-        Lsn(self.from.map_or(0, |from| from.0) + self.bytes.len() as u64)
-    }
-
-    async fn read_to(&mut self, stream: &mut WalStream, position: Lsn) {
-        while self.end() < position {
-            match step(stream).await {
-                LogStep::Piece(piece) => self.add(piece),
-                LogStep::Mark(mark) => self.marks.push(mark),
-                LogStep::FlushWanted => confirm(stream, self.end()).await,
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// Compares with the segments that the server still has on `timeline`.
-    fn assert_equals_files(&self, server: &PgServer, timeline: u32) {
-        let from = self.from.unwrap().0;
-        for (n, segment) in self.bytes.chunks(SEGMENT as usize).enumerate() {
-            let number = from / SEGMENT + n as u64;
-            let name = format!("{timeline:08X}{:08X}{:08X}", number >> 12, number & 0xFFF);
-            let file = std::fs::read(server.data_dir().join("pg_wal").join(&name)).unwrap();
-            assert!(
-                file[..segment.len()] == *segment,
-                "{name} differs from what was streamed"
-            );
-        }
-    }
-}
-
-async fn work(server: &PgServer, rows: u32) {
-    server.sql("CREATE TABLE IF NOT EXISTS t (a int, b text)").await;
-    server
-        .sql(&format!(
-            "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, {rows}) n"
-        ))
-        .await;
-}
+use crate::stream_kit::{
+    Kept, PATIENCE, SEGMENT, after, attach, confirm, flushed, kind, lsn, options, refused, server_with, step,
+    work,
+};
 
 #[tokio::test]
 async fn what_is_streamed_is_what_the_server_has_in_its_files() {
@@ -164,82 +40,6 @@ async fn what_is_streamed_is_what_the_server_has_in_its_files() {
     // Nothing was confirmed, so nothing could be marked.
     assert_eq!(kept.marks, []);
     stream.finish().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_restart_sends_the_segment_again_and_the_slot_never_falls_back() {
-    let server = server_with(&[]).await;
-    let mut stream = attach(&server, Some("backstay"), Resume::Fresh).await;
-    work(&server, 3000).await;
-    let end = flushed(&server).await;
-    let mut kept = Kept::default();
-    kept.read_to(&mut stream, end).await;
-    confirm(&mut stream, end).await;
-    let resume = after(&stream, 1, end);
-    stream.finish().await.unwrap();
-    let restart = "SELECT restart_lsn FROM pg_replication_slots";
-    assert_eq!(lsn(&server, restart).await, end);
-
-    let mut stream = attach(&server, Some("backstay"), resume).await;
-    let begins = end.0 / SEGMENT * SEGMENT;
-    assert_eq!(stream.start().from, Position(begins));
-    let mut again = Kept::default();
-    again.read_to(&mut stream, end).await;
-    let overlap = (begins - kept.from.unwrap().0) as usize;
-    assert!(
-        again.bytes[..(end.0 - begins) as usize]
-            == kept.bytes[overlap..(end.0 - kept.from.unwrap().0) as usize]
-    );
-    assert_eq!(lsn(&server, restart).await, end);
-}
-
-#[tokio::test]
-async fn attaching_at_a_position_leaves_the_slot_where_it_is_until_something_is_confirmed() {
-    let server = server_with(&[]).await;
-    let mut stream = attach(&server, Some("backstay"), Resume::Fresh).await;
-    work(&server, 3000).await;
-    let confirmed = flushed(&server).await;
-    Kept::default().read_to(&mut stream, confirmed).await;
-    confirm(&mut stream, confirmed).await;
-    let Resume::After { system, timeline, .. } = after(&stream, 1, confirmed) else {
-        panic!("made so above")
-    };
-    stream.finish().await.unwrap();
-    work(&server, 3000).await;
-    let end = flushed(&server).await;
-    let position = end.into();
-
-    // The server has taken every report before the stream is finished.
-    let restart = "SELECT restart_lsn FROM pg_replication_slots";
-    let at = Resume::At {
-        system,
-        timeline,
-        position,
-    };
-    let mut stream = attach(&server, Some("backstay"), at).await;
-    assert_eq!(stream.start().from, Position(end.0 / SEGMENT * SEGMENT));
-    let mut kept = Kept::default();
-    kept.read_to(&mut stream, end).await;
-    stream.finish().await.unwrap();
-    assert_eq!(lsn(&server, restart).await, confirmed);
-
-    let mut stream = attach(&server, Some("backstay"), at).await;
-    Kept::default().read_to(&mut stream, end).await;
-    confirm(&mut stream, end).await;
-    stream.finish().await.unwrap();
-    assert_eq!(lsn(&server, restart).await, end);
-
-    // What is durable is reported at once: that is the difference.
-    work(&server, 10).await;
-    let later = flushed(&server).await;
-    let resume = Resume::After {
-        system,
-        timeline,
-        position: later.into(),
-    };
-    let stream = attach(&server, Some("backstay"), resume).await;
-    stream.finish().await.unwrap();
-    assert_eq!(lsn(&server, restart).await, later);
 }
 
 #[tokio::test]
@@ -372,16 +172,6 @@ async fn a_fast_shutdown_is_let_go_when_the_store_is_dead() {
     );
 }
 
-impl Kept {
-    async fn read_to_without_confirming(&mut self, stream: &mut WalStream, position: Lsn) {
-        while self.end() < position {
-            if let LogStep::Piece(piece) = step(stream).await {
-                self.add(piece);
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn keeping_alive_without_reading_holds_the_connection_and_loses_nothing() {
     let server = server_with(&["wal_sender_timeout = 1s", "wal_keep_size = 200MB"]).await;
@@ -508,35 +298,6 @@ async fn resume_across(promoted: &PgServer, system: &u64, switch: Lsn, end: Lsn)
             switch.plus(8)
         )
     );
-}
-
-fn kind(error: StreamError) -> SourceErrorKind {
-    SourceError::from(error).kind
-}
-
-#[tokio::test]
-async fn wal_that_the_server_has_removed_is_a_gap() {
-    let server = server_with(&["max_wal_size = 2MB", "min_wal_size = 2MB"]).await;
-    let mut stream = attach(&server, None, Resume::Fresh).await;
-    let old = Lsn::from(stream.start().from).plus(100);
-    let resume = after(&stream, 1, old);
-    let _ = step(&mut stream).await;
-    drop(stream);
-    work(&server, 8000).await;
-    server.sql("CHECKPOINT").await;
-    work(&server, 10).await;
-    server.sql("CHECKPOINT").await;
-    let mut error = WalStream::attach(options(&server, None), resume, &Preceding::none()).await;
-    // The server may notice only when it opens the file.
-    if let Ok(stream) = &mut error {
-        error = Err(tokio::time::timeout(PATIENCE, stream.next())
-            .await
-            .unwrap()
-            .unwrap_err());
-    }
-    let error = error.unwrap_err();
-    assert!(error.to_string().contains("has already been removed"), "{error}");
-    assert_eq!(kind(error), SourceErrorKind::LogGone);
 }
 
 #[tokio::test]

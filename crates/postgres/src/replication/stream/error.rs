@@ -44,6 +44,12 @@ pub enum StreamError {
         /// What the server said.
         reason: String,
     },
+    /// The server gave the slot up, and the WAL that it kept: a gap, and no stream can use the slot again.
+    #[error("the server has given up the replication slot: {message}")]
+    SlotGivenUp {
+        /// What the server said; it names the slot.
+        message: String,
+    },
     /// The server's log ends before what is stored.
     #[error(
         "the server's log ends at {server_end} on timeline {server_timeline}, but WAL of timeline {timeline} is stored up to {position}"
@@ -136,6 +142,10 @@ impl StreamError {
             Self::Refused(_) => "report this: the stream contradicts itself",
             Self::OtherSystem { .. } => "check the address; a new cluster needs a service of its own",
             Self::Gap { .. } => "take a new base backup; recovery cannot cross the gap",
+            Self::SlotGivenUp { .. } => {
+                "drop the slot (backstay slot drop SERVICE --confirm SERVICE) and stream again, which makes a new one; then \
+                 take a new base backup, and raise max_slot_wal_keep_size at the server"
+            }
             Self::Behind { .. } | Self::Diverged { .. } => {
                 "the server has another history than the stored log: take a new base backup, the old log is kept"
             }
@@ -148,8 +158,12 @@ impl StreamError {
     }
 
     /// What a server's error means at the start or in the middle of a stream.
-    pub(super) fn of_server(error: PostgresError, from: Lsn, timeline: Timeline) -> StreamError {
-        // 55000 is what an invalidated slot answers (slot.c, ReplicationSlotAcquire and StartReplication).
+    pub(in crate::replication) fn of_server(
+        error: PostgresError,
+        from: Lsn,
+        timeline: Timeline,
+    ) -> StreamError {
+        // What an invalidated slot answers (slot.c, ReplicationSlotAcquire and StartReplication).
         const NOT_IN_PREREQUISITE_STATE: SqlState = SqlState(*b"55000");
         match error {
             PostgresError::Server {
@@ -160,13 +174,14 @@ impl StreamError {
             }
             PostgresError::Server {
                 sqlstate, message, ..
-            } if sqlstate == SqlState::UNDEFINED_FILE || sqlstate == NOT_IN_PREREQUISITE_STATE => {
-                StreamError::Gap {
-                    from,
-                    timeline,
-                    reason: message,
-                }
-            }
+            } if sqlstate == NOT_IN_PREREQUISITE_STATE => StreamError::SlotGivenUp { message },
+            PostgresError::Server {
+                sqlstate, message, ..
+            } if sqlstate == SqlState::UNDEFINED_FILE => StreamError::Gap {
+                from,
+                timeline,
+                reason: message,
+            },
             other => other.into(),
         }
     }
