@@ -5,6 +5,7 @@ mod coverage;
 mod index;
 mod lineage;
 mod listing;
+mod order;
 mod range;
 mod settle;
 mod store;

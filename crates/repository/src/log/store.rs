@@ -6,6 +6,7 @@
 use super::copies::{Candidate, Selection};
 use super::coverage::{StoredRange, stretches};
 use super::lineage::{Known, LineageRecord, frontier, history_digest};
+use super::order::oldest_first;
 use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
 use crate::layout::{EnvelopePlace, Level, LogPlace, Place, month};
 use crate::objects::{Opened, REQUEST, Window};
@@ -275,7 +276,7 @@ impl LogStore {
 
 /// Lineage records and history files.
 impl LogStore {
-    /// Every lineage record, oldest first.
+    /// Every lineage record, oldest first: within a lineage by its positions, between lineages by the clocks of the writers.
     pub async fn records(&self) -> Result<Vec<LineageRecord>, RepositoryError> {
         let prefix = self.place.lineages_prefix()?;
         let mut records: Vec<LineageRecord> = Vec::new();
@@ -291,9 +292,7 @@ impl LogStore {
             RepositoryError::refuse_newer(&object.key, record.format)?;
             records.push(record);
         }
-        // Names tell the second; two attachments within one second are told apart by the record's own time.
-        records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        Ok(records)
+        Ok(oldest_first(records))
     }
 
     /// Stores a lineage record.
