@@ -3,6 +3,7 @@
 use crate::golden::assert_golden;
 use crate::mask::{mask, shape};
 use crate::program::Place;
+use backstay_clock::{Clock, SystemClock};
 use backstay_testkit::pg::PgServer;
 use std::collections::BTreeMap;
 
@@ -48,24 +49,36 @@ fn masked(place: &Place, line: &str) -> String {
     }
 }
 
+/// What `collect` gives when it begins and ends on the same day of UTC: days and weeks decide about classes.
+fn on_one_day<T>(collect: impl Fn() -> T) -> T {
+    let today = || SystemClock::new().now().as_second() / (24 * 3600);
+    loop {
+        let day = today();
+        let collected = collect();
+        if today() == day {
+            return collected;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_says_how_long_it_is_kept_and_why() {
     let server = PgServer::start().await;
-    let place = place_with(&server, "");
-    let mut text = String::new();
-    for line in [
-        "backup main --progress none --keep 35d",
-        "backup main --progress none",
-        "backup main --progress none",
-    ] {
-        text += &masked(&place, line);
-    }
+    let (text, classes, json) = on_one_day(|| {
+        let place = place_with(&server, "");
+        let lines = [
+            "backup main --progress none --keep 35d",
+            "backup main --progress none",
+            "backup main --progress none",
+        ];
+        let text: String = lines.iter().map(|line| masked(&place, line)).collect();
+        (text, stored(&place), place.run("backup main --json").out)
+    });
     // What was asked for is shorter than the week's class, so the week's place was still open.
-    assert_eq!(stored(&place), counts(&[("35d", 2), ("7y", 1)]));
+    assert_eq!(classes, counts(&[("35d", 2), ("7y", 1)]));
     assert_golden("retention/backups.txt", &text);
-    let json = place.run("backup main --json");
-    assert_golden("retention/backup.json", &shape(&json.out));
-    let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_golden("retention/backup.json", &shape(&json));
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(
         value["kept"],
         serde_json::json!({ "class": "35d", "rank": "rest" })
@@ -75,19 +88,19 @@ async fn a_backup_says_how_long_it_is_kept_and_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_chooses_the_classes_and_a_service_has_its_own() {
     let server = PgServer::start().await;
-    let place = place_with(&server, "retention: { weekly: off, daily: 3y, rest: 1y }\n");
-    let mut text = String::new();
-    let line = "backup main --progress none";
-    for _ in 0..2 {
-        text += &masked(&place, line);
-    }
-    assert_eq!(stored(&place), counts(&[("1y", 1), ("3y", 1)]));
-    let path = place.directory.join("backstay.yaml");
-    let config = std::fs::read_to_string(path).unwrap();
-    let of_the_service = config.replace("main: {", "main: { retention: { daily: off, rest: 35d },");
-    assert_ne!(config, of_the_service);
-    place.write("backstay.yaml", of_the_service);
-    text += &masked(&place, line);
-    assert_eq!(stored(&place), counts(&[("1y", 1), ("35d", 1), ("3y", 1)]));
+    let (text, classes, with_its_own) = on_one_day(|| {
+        let place = place_with(&server, "retention: { weekly: off, daily: 3y, rest: 1y }\n");
+        let line = "backup main --progress none";
+        let text = masked(&place, line) + &masked(&place, line);
+        let classes = stored(&place);
+        let path = place.directory.join("backstay.yaml");
+        let config = std::fs::read_to_string(path).unwrap();
+        let of_the_service = config.replace("main: {", "main: { retention: { daily: off, rest: 35d },");
+        assert_ne!(config, of_the_service);
+        place.write("backstay.yaml", of_the_service);
+        (text + &masked(&place, line), classes, stored(&place))
+    });
+    assert_eq!(classes, counts(&[("1y", 1), ("3y", 1)]));
+    assert_eq!(with_its_own, counts(&[("1y", 1), ("35d", 1), ("3y", 1)]));
     assert_golden("retention/configured.txt", &text);
 }
