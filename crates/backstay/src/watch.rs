@@ -84,7 +84,21 @@ impl Observer for Watch {
             }
             Fact::Settled { bytes } => info!(bytes = bytes.0, "live ranges settled"),
             Fact::Expired { object, bytes } => info!(object, bytes = bytes.0, "expired"),
+            Fact::LogLost { from, to } => {
+                let (from, to) = (Lsn::from(*from), Lsn::from(*to));
+                error!(%from, %to, "stored log is gone from the repository; take a new backup now, and find out why");
+            }
             Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),
+            Fact::Outage {
+                error,
+                advice,
+                lasts_ms,
+            } => {
+                error!(
+                    error,
+                    advice, lasts_ms, "no log has been stored for a while; the stream goes on trying"
+                );
+            }
         }
     }
 }

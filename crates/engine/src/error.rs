@@ -132,11 +132,19 @@ impl EngineError {
         }
     }
 
-    /// Whether the same work may succeed later.
+    /// Whether the same work may succeed later by itself.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Repository(RepositoryError::Store(error)) => error.retry() == Retry::Later,
             Self::Source(error) => error.retry() == backstay_source::Retry::Later,
+            _ => false,
+        }
+    }
+
+    /// Whether the store refuses, and takes the same work once somebody has given it space, rights or a place to write.
+    pub fn waits_for_help(&self) -> bool {
+        match self {
+            Self::Repository(RepositoryError::Store(error)) => error.retry() == Retry::AfterHelp,
             _ => false,
         }
     }

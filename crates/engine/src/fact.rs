@@ -83,6 +83,22 @@ pub enum Fact {
         /// When it is tried again, in milliseconds.
         after_ms: u64,
     },
+    /// For a while now nothing could be stored: someone should act. The stream goes on trying.
+    Outage {
+        /// What failed last.
+        error: String,
+        /// What to do.
+        advice: String,
+        /// For how long, in milliseconds.
+        lasts_ms: u64,
+    },
+    /// Log that was confirmed is gone from the repository: a new base is needed.
+    LogLost {
+        /// First position.
+        from: Position,
+        /// Position after the last.
+        to: Position,
+    },
     /// A backup, its parts or a piece of log went.
     Expired {
         /// Its first object.

@@ -135,8 +135,11 @@ pub enum StoreError {
 /// Whether the same call may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Trying again changes nothing until somebody acts.
+    /// Trying again changes nothing.
     Never,
+    /// Trying again changes nothing until somebody has helped: given space, rights or a place that can be written. Who can
+    /// wait for that may; who is to be repeated anyway should not.
+    AfterHelp,
     /// The cause may pass by itself.
     Later,
 }
@@ -148,15 +151,13 @@ impl StoreError {
             Self::Unreachable { .. } | Self::Busy { .. } | Self::Timeout { .. } | Self::ShortRead { .. } => {
                 Retry::Later
             }
+            Self::NoSpace { .. } | Self::ReadOnly { .. } | Self::PermissionDenied { .. } => Retry::AfterHelp,
             Self::NotFound { .. }
-            | Self::PermissionDenied { .. }
             | Self::NotSupported { .. }
             | Self::OutOfRange { .. }
             | Self::Damaged { .. }
             | Self::Foreign { .. }
             | Self::InvalidKey { .. }
-            | Self::NoSpace { .. }
-            | Self::ReadOnly { .. }
             | Self::Died { .. }
             | Self::Other { .. } => Retry::Never,
         }

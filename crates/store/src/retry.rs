@@ -123,7 +123,7 @@ impl Attempts<'_> {
         self.failures = self.failures.saturating_add(1);
         let delay = store.patience.backoff.delay(self.failures, &*store.chance);
         let in_time = delay < self.deadline.remaining(&*store.clock);
-        if error.retry() == Retry::Never || !in_time {
+        if error.retry() != Retry::Later || !in_time {
             return Err(error);
         }
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);

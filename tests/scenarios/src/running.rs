@@ -131,9 +131,31 @@ impl Running {
         }
     }
 
+    /// The same on a clock of the test's own: `pass` lets time pass, whenever nothing was heard for a moment.
+    pub async fn until_while(&self, pass: impl Fn(), holds: impl Fn(&Running) -> bool) {
+        let mut count = self.heard.count.subscribe();
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        while !holds(self) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "it did not come true; heard {:?}",
+                self.facts()
+            );
+            let heard = tokio::time::timeout(std::time::Duration::from_millis(2), count.changed());
+            if heard.await.is_err() {
+                pass();
+            }
+        }
+    }
+
     /// How far the log is confirmed.
     pub fn durable(&self) -> Lsn {
         Lsn::from(*self.heard.position.borrow())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Everything heard so far.

@@ -1,12 +1,15 @@
 //! Follows a source's log and stores it, for as long as it is not stopped.
 //!
 //! Promise: settles what a crash left before it connects; resumes where the stored log ends; tells the source only what
-//! is durable; a gap, another history of bytes or a server behind us is recorded and told, never passed over.
+//! is durable; a gap, another history of bytes or a server behind us is recorded and told, never passed over. A store that
+//! takes nothing more is waited for, however long, once the stream has been attached; the source keeps its log meanwhile.
 //! Not here: lineage rules (backstay-repository), the wire (the adapter), one attachment (stream::attachment).
 
 mod attach;
 mod attachment;
 mod cadence;
+mod outage;
+mod presence;
 
 pub use cadence::Cadence;
 
@@ -16,7 +19,10 @@ use backstay_clock::{Backoff, Chance};
 use backstay_repository::{Damaged, LogStore, Repository};
 use backstay_source::{LogSource, Source, SourceErrorKind};
 use backstay_terms::{ByteCount, EngineKind, LogRange, SourceName};
+use outage::{LOUD_AFTER, Outage};
+use presence::Presence;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Whether a stream should go on.
@@ -42,10 +48,14 @@ pub(crate) enum Left {
 /// How the attachments of a run went so far.
 #[derive(Clone, Copy, Debug)]
 struct Course {
-    /// Attempts in a row that failed.
+    /// Attempts in a row after which nothing more was stored.
     failures: u32,
-    /// So many conflicts in a row are borne.
-    conflicts_max: u32,
+    /// The same, as time.
+    outage: Outage,
+    /// Conflicts in a row.
+    conflicts: u32,
+    /// Whether source and store took us once.
+    attached: Attached,
     /// Whether live ranges may wait to be settled.
     leftovers: Leftovers,
     /// Where the next attachment begins.
@@ -56,16 +66,56 @@ impl Course {
     fn new() -> Course {
         Course {
             failures: 0,
-            conflicts_max: CONFLICTS_MAX_FIRST,
+            outage: Outage::default(),
+            conflicts: 0,
+            attached: Attached::Never,
             leftovers: Leftovers::Possible,
             origin: Origin::Frontier,
         }
     }
 
     fn attached(&mut self) {
-        (self.failures, self.leftovers) = (0, Leftovers::Possible);
-        self.conflicts_max = CONFLICTS_MAX_AGAIN;
+        (self.conflicts, self.leftovers) = (0, Leftovers::Possible);
+        self.attached = Attached::Once;
     }
+
+    /// An attachment is over. It ends a row of failures only if it stored something, or was quiet for long: a store that is
+    /// nearly full may take the small objects of each attachment and none of the log.
+    fn left(&mut self, progress: Progress, lived: Duration, left: &Result<Left, EngineError>) {
+        let refused = matches!(left, Err(EngineError::Repository(_)));
+        if progress > Progress::Nothing || (lived >= LOUD_AFTER && !refused) {
+            (self.failures, self.outage) = (0, Outage::default());
+        }
+        // Whatever ended it: what it stored is where the next one goes on.
+        if progress == Progress::Log || left.is_ok() {
+            self.origin = Origin::Frontier;
+        }
+    }
+
+    fn conflicts_max(&self) -> u32 {
+        match self.attached {
+            Attached::Never => CONFLICTS_MAX_FIRST,
+            Attached::Once => CONFLICTS_MAX_AGAIN,
+        }
+    }
+}
+
+/// Whether a stream was attached before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attached {
+    Never,
+    Once,
+}
+
+/// What an attachment got stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Progress {
+    /// Nothing.
+    Nothing,
+    /// A range that counts for nothing yet, or a mark.
+    Something,
+    /// Log, from the attachment's first byte on.
+    Log,
 }
 
 /// Where an attachment begins.
@@ -114,24 +164,28 @@ pub struct StreamJob {
 
 /// The waits between attempts to attach.
 const REATTACH: Backoff = Backoff {
-    base: std::time::Duration::from_millis(200),
+    base: Duration::from_millis(200),
     factor: 2,
-    max: std::time::Duration::from_secs(15),
+    max: Duration::from_secs(15),
 };
 
 impl StreamJob {
-    /// Runs until stopped or until an error that waiting cannot cure.
+    /// Runs until stopped or until an error that waiting cannot cure. One that is stopped while the store takes nothing ends
+    /// with what the store said: what it held is not stored.
     pub async fn run(&self, log: &dyn LogSource, mut wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
-        let mut course = Course::new();
+        let (mut course, mut presence) = (Course::new(), Presence::default());
         loop {
-            match self.attach_once(log, &mut wish, &mut course).await {
+            let mut unstored = Ok(());
+            match self.attach_once(log, &mut wish, &mut course, &mut presence).await {
                 Ok(Left::Stopped) => return Ok(()),
-                Ok(Left::EpochOver) => course.failures = 0,
+                Ok(Left::EpochOver) => (course.failures, presence) = (0, Presence::default()),
                 Ok(Left::SourceEnded) => course.failures += 1,
-                Err(error) => self.bear(error, &mut course)?,
+                Err(error) if !self.bears(&error, &mut course) => return Err(error),
+                Err(error @ EngineError::Repository(_)) => unstored = Err(error),
+                Err(_) => {}
             }
             if self.wait_or_stop(&mut wish, course.failures).await == Wish::Stop {
-                return Ok(());
+                return unstored;
             }
         }
     }
@@ -141,26 +195,32 @@ impl StreamJob {
         log: &dyn LogSource,
         wish: &mut watch::Receiver<Wish>,
         course: &mut Course,
+        presence: &mut Presence,
     ) -> Result<Left, EngineError> {
         // What an attachment before this one left in live ranges alone: needs the store and the keys, never the source.
         if course.leftovers == Leftovers::Possible {
             settle_all(&self.repository, &self.name, self.observer.as_ref()).await?;
             course.leftovers = Leftovers::None;
         }
-        let attachment = Attachment::attach(self, log, course.origin).await?;
+        let attachment = Attachment::attach(self, log, course.origin, presence).await?;
         course.attached();
-        let left = attachment.follow(wish).await?;
-        course.origin = Origin::Frontier;
-        Ok(left)
+        let (clock, mut progress) = (self.repository.clock(), Progress::Nothing);
+        let began = clock.instant();
+        let left = attachment.follow(wish, &mut progress).await;
+        course.left(progress, clock.instant().saturating_sub(began), &left);
+        left
     }
 
-    /// Takes an error that the stream can live with; gives back any other.
-    fn bear(&self, error: EngineError, course: &mut Course) -> Result<(), EngineError> {
-        let kind = match &error {
+    /// Whether the stream can live with an error, and goes on.
+    fn bears(&self, error: &EngineError, course: &mut Course) -> bool {
+        let kind = match error {
             EngineError::Source(error) => Some(error.kind),
             _ => None,
         };
         course.failures += 1;
+        if kind == Some(SourceErrorKind::Conflict) {
+            course.conflicts += 1;
+        }
         match kind {
             // The log between our frontier and what the source still has is lost. Said loudly; the rest is followed.
             Some(SourceErrorKind::LogGone) if course.origin == Origin::Frontier => {
@@ -169,29 +229,38 @@ impl StreamJob {
                 });
                 course.origin = Origin::AfterGap;
                 course.failures = 0;
-                Ok(())
+                true
             }
             Some(SourceErrorKind::LogGone) if course.origin == Origin::AfterGap => {
                 course.origin = Origin::FromNow;
                 course.failures = 0;
-                Ok(())
+                true
             }
             // Somebody else streams, and will for longer than we may wait.
-            Some(SourceErrorKind::Conflict) if course.failures > course.conflicts_max => Err(error),
-            _ if error.is_passing() => {
-                self.tell_retry(&error, course.failures);
-                Ok(())
+            Some(SourceErrorKind::Conflict) if course.conflicts > course.conflicts_max() => false,
+            _ if error.is_passing() => self.tell_retry(error, course),
+            // Whoever starts a stream is there to read why it cannot be; one that runs must not end for want of space.
+            _ if error.waits_for_help() && course.attached == Attached::Once => {
+                self.tell_retry(error, course)
             }
-            _ => Err(error),
+            _ => false,
         }
     }
 
-    fn tell_retry(&self, error: &EngineError, failures: u32) {
-        let after_ms = REATTACH.step(failures.saturating_sub(1)).as_millis() as u64;
+    fn tell_retry(&self, error: &EngineError, course: &mut Course) -> bool {
+        let after_ms = REATTACH.step(course.failures.saturating_sub(1)).as_millis() as u64;
         self.observer.observe(&Fact::Retrying {
             error: error.to_string(),
             after_ms,
         });
+        if let Some(lasts) = course.outage.failed(self.repository.clock().instant()) {
+            self.observer.observe(&Fact::Outage {
+                error: error.to_string(),
+                advice: error.advice(),
+                lasts_ms: lasts.as_millis() as u64,
+            });
+        }
+        true
     }
 
     async fn wait_or_stop(&self, wish: &mut watch::Receiver<Wish>, failures: u32) -> Wish {

@@ -120,6 +120,8 @@ pub enum When {
     Every(Operation),
     /// At every call up to this one, all operations counted.
     Until(u64),
+    /// At every call of one operation on a name that holds this text.
+    Named(Operation, &'static str),
 }
 
 /// A store with scripted faults; the first rule that fits a call decides.
@@ -187,6 +189,15 @@ impl FaultyStore {
         self.script().calls
     }
 
+    /// How many calls of one operation there were.
+    pub fn calls_of(&self, operation: Operation) -> u64 {
+        self.script()
+            .calls_of
+            .get(&operation)
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// The rules that no call has met yet: a sweep with such a rule proved nothing.
     pub fn unused(&self) -> Vec<(When, Fault)> {
         let script = self.script();
@@ -200,7 +211,7 @@ impl FaultyStore {
 
     /// Counts the call and finds its fault; refusals end the call here, waits happen here.
     async fn draw(&self, call: &Call) -> Result<Option<Fault>, StoreError> {
-        let fault = self.script().next(call.operation);
+        let fault = self.script().next(call);
         match fault {
             Some(Fault::Refuse(kind)) => return Err(kind.error(call.clone())),
             Some(Fault::Slow(length)) => self.clock.sleep(length).await,
@@ -237,7 +248,8 @@ impl FaultyStore {
 }
 
 impl Script {
-    fn next(&mut self, operation: Operation) -> Option<Fault> {
+    fn next(&mut self, call: &Call) -> Option<Fault> {
+        let operation = call.operation;
         self.calls += 1;
         let of_operation = self.calls_of.entry(operation).or_default();
         *of_operation += 1;
@@ -247,6 +259,7 @@ impl Script {
             When::Nth(of, at) => of == operation && at == nth,
             When::Every(of) => of == operation,
             When::Until(last) => calls <= last,
+            When::Named(of, part) => of == operation && call.subject.contains(part),
         };
         let rule = self.rules.iter_mut().find(|rule| fits(rule.when))?;
         rule.used += 1;

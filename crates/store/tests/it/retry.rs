@@ -190,7 +190,7 @@ async fn reads_are_tried_again_only_when_the_error_says_so() {
         let call = backstay_store::Call::on_key(Operation::Get, &key("a"));
         let expected = match fault.error(call.clone()).retry() {
             Retry::Later => (Ok(Bytes::from("body")), 2),
-            Retry::Never => (Err(fault.error(call)), 1),
+            Retry::Never | Retry::AfterHelp => (Err(fault.error(call)), 1),
         };
         let answer = world.store.get(&key("a")).await;
         assert_eq!((answer, world.faulty.calls()), expected, "{fault:?}");

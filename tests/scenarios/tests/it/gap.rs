@@ -4,23 +4,18 @@
 //! source is a fake that behaves as a server with a slot does: what it is told to forget it forgets.
 //! Not here: what a real server does with a report (backstay-postgres, stream_live).
 
-use crate::shelf::{SYSTEM, Shelf, Written, branch, key, log_bytes, name};
-use async_trait::async_trait;
+use crate::fake::{FakeServer, FakeSource, SEGMENT, WhenSent};
+use crate::shelf::{Shelf, Written, branch, key, log_bytes, name};
 use backstay_clock::SeededChance;
 use backstay_engine::Silent;
 use backstay_engine::jobs::stream::{Cadence, StreamJob, Wish};
 use backstay_repository::{LogStore, Repository, missing, stretches};
-use backstay_source::{
-    Ancestor, BaseReader, BaseRequest, Finding, Identity, LogOffer, LogPiece, LogPlace, LogReader, LogSource,
-    LogStart, LogStep, Preceding, Resume, Source, SourceError, SourceErrorKind,
-};
+use backstay_source::Resume;
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore};
-use backstay_terms::{Durable, EngineKind, LogFacts, LogRange, Position};
-use bytes::Bytes;
-use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use backstay_terms::{EngineKind, LogRange, Position};
+use jiff::SignedDuration;
+use std::sync::Arc;
 
-const SEGMENT: u64 = 64 << 10;
 /// Stored before the gap: up to here.
 const FRONTIER: u64 = 2 * SEGMENT + 1000;
 /// The source has nothing before this any more.
@@ -29,139 +24,6 @@ const KEPT_FROM: u64 = 5 * SEGMENT;
 const END: u64 = 6 * SEGMENT + 5000;
 /// Where timeline 2 left timeline 1, for a source that was promoted meanwhile.
 const FORK: u64 = 4 * SEGMENT + 77;
-
-/// A server with a slot.
-#[derive(Debug)]
-struct Server {
-    timeline: u32,
-    /// Where the slot stands; the attempt that finds the gap moves it there.
-    slot: Mutex<u64>,
-    asked: Mutex<Vec<Resume>>,
-    stop: watch::Sender<Wish>,
-}
-
-impl Server {
-    fn identity(&self) -> Identity {
-        let ancestor = Ancestor {
-            timeline: 1,
-            history: None,
-            left_at: Position(FORK),
-        };
-        Identity {
-            engine: EngineKind::Postgres,
-            version: "15".into(),
-            place: LogPlace {
-                system: SYSTEM,
-                timeline: self.timeline,
-                position: Position(END),
-            },
-            segment_size: SEGMENT,
-            history: (self.timeline == 2).then(|| Bytes::from_static(b"1\t0/4004D\tx\n")),
-            ancestors: if self.timeline == 2 {
-                vec![ancestor]
-            } else {
-                vec![]
-            },
-        }
-    }
-
-    fn told(&self, position: u64) {
-        *self.slot.lock().unwrap() = position;
-    }
-}
-
-/// The source as the job sees it.
-#[derive(Clone, Debug)]
-struct Shared(Arc<Server>);
-
-#[async_trait]
-impl Source for Shared {
-    async fn identify(&self) -> Result<Identity, SourceError> {
-        Ok(self.0.identity())
-    }
-
-    async fn check(&self) -> Vec<Finding> {
-        Vec::new()
-    }
-
-    async fn begin_base(&self, _: BaseRequest) -> Result<Box<dyn BaseReader>, SourceError> {
-        Err(SourceError::new(SourceErrorKind::Refused, "no base here", ""))
-    }
-
-    fn log(&self) -> LogOffer<'_> {
-        LogOffer::Follow(self)
-    }
-}
-
-#[async_trait]
-impl LogSource for Shared {
-    async fn follow(&self, resume: Resume, _: &Preceding) -> Result<Box<dyn LogReader>, SourceError> {
-        self.0.asked.lock().unwrap().push(resume);
-        let position = match resume {
-            Resume::Fresh => *self.0.slot.lock().unwrap(),
-            // As a server does: it believes the first report before it looks for the bytes.
-            Resume::After { position, .. } => {
-                self.0.told(position.0);
-                position.0
-            }
-            Resume::At { position, .. } => position.0,
-        };
-        if position < KEPT_FROM {
-            return Err(SourceError::new(SourceErrorKind::LogGone, "removed", ""));
-        }
-        let identity = self.0.identity();
-        let start = LogStart {
-            timeline: self.0.timeline,
-            from: Position(position / SEGMENT * SEGMENT),
-            history: identity.history.clone(),
-            identity,
-        };
-        let at = start.from.0;
-        let server = self.0.clone();
-        Ok(Box::new(Following { server, start, at }))
-    }
-}
-
-struct Following {
-    server: Arc<Server>,
-    start: LogStart,
-    at: u64,
-}
-
-#[async_trait]
-impl LogReader for Following {
-    fn start(&self) -> &LogStart {
-        &self.start
-    }
-
-    async fn next(&mut self) -> Result<LogStep, SourceError> {
-        if self.at == END {
-            // Everything has been sent: the test is over when it is stored.
-            self.server.stop.send_replace(Wish::Stop);
-            return std::future::pending().await;
-        }
-        let to = (self.at + 10_000)
-            .min(self.at / SEGMENT * SEGMENT + SEGMENT)
-            .min(END);
-        let bytes = Bytes::from(log_bytes(u64::from(self.server.timeline), self.at, to));
-        let begins = Position(std::mem::replace(&mut self.at, to));
-        let facts = LogFacts::default();
-        Ok(LogStep::Piece(LogPiece { begins, bytes, facts }))
-    }
-
-    async fn keep_alive(&mut self) -> Result<(), SourceError> {
-        std::future::pending().await
-    }
-
-    async fn confirm(&mut self, durable: &Durable) -> Result<(), SourceError> {
-        self.server.told(durable.position().0);
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>) -> Result<(), SourceError> {
-        Ok(())
-    }
-}
 
 /// A repository that holds the log of timeline 1 up to the frontier.
 async fn shelf() -> Shelf {
@@ -172,19 +34,16 @@ async fn shelf() -> Shelf {
     shelf
 }
 
-fn server(timeline: u32) -> Arc<Server> {
-    Arc::new(Server {
-        timeline,
-        slot: Mutex::new(FRONTIER),
-        asked: Mutex::default(),
-        stop: watch::channel(Wish::Run).0,
-    })
+fn server(timeline: u32) -> Arc<FakeServer> {
+    let mut server = FakeServer::promoted(timeline, FORK, FRONTIER, KEPT_FROM, END);
+    server.when_sent = WhenSent::Stop;
+    Arc::new(server)
 }
 
 /// Streams until everything is stored or the store dies.
-async fn stream(repository: Repository, server: &Arc<Server>) {
+async fn stream(repository: Repository, server: &Arc<FakeServer>) {
     server.stop.send_replace(Wish::Run);
-    let source = Shared(server.clone());
+    let source = FakeSource(server.clone());
     let job = StreamJob {
         name: name(),
         source: Arc::new(source.clone()),
@@ -199,8 +58,8 @@ async fn stream(repository: Repository, server: &Arc<Server>) {
 }
 
 /// Whatever lies before the slot is stored, or lies before an attachment that says where the log goes on.
-async fn assert_told_the_truth(shelf: &Shelf, server: &Server, what: &str) {
-    let slot = *server.slot.lock().unwrap();
+async fn assert_told_the_truth(shelf: &Shelf, server: &FakeServer, what: &str) {
+    let slot = server.slot();
     let log = LogStore::new(&shelf.open().await, EngineKind::Postgres, &name());
     let (mut stored, mut begins) = (Vec::new(), Vec::new());
     for known in log.known().await.unwrap() {
@@ -230,7 +89,7 @@ async fn sweep(timeline: u32) -> u64 {
     let store = CrashStore::new(Arc::new(whole.memory.clone()), counting.clone());
     let at_once = server(timeline);
     stream(whole.open_with(Arc::new(store), key(7)).await.unwrap(), &at_once).await;
-    assert_eq!(*at_once.slot.lock().unwrap(), END, "{:?}", at_once.asked);
+    assert_eq!(at_once.slot(), END, "{:?}", at_once.asked);
     for call in 1..=counting.count() {
         for mode in [CrashMode::Before, CrashMode::AfterWithoutAnswer] {
             let copy = shelf.copy();
@@ -242,7 +101,7 @@ async fn sweep(timeline: u32) -> u64 {
             let what = format!("timeline {timeline}, died at {call}, {mode:?}");
             assert_told_the_truth(&copy, &server, &what).await;
             stream(copy.open().await, &server).await;
-            assert_eq!(*server.slot.lock().unwrap(), END, "{what}");
+            assert_eq!(server.slot(), END, "{what}");
             assert_told_the_truth(&copy, &server, &what).await;
         }
     }
@@ -273,4 +132,24 @@ async fn the_same_when_the_server_was_promoted_meanwhile_and_its_log_goes_to_its
     };
     let bytes = log.read(&known[1].record.branch, wanted).await.unwrap();
     assert!(bytes == log_bytes(2, wanted.from.0, wanted.to.0));
+}
+
+#[tokio::test]
+async fn behind_a_gap_a_writer_whose_clock_is_an_hour_behind_is_gone_on_after() {
+    let shelf = shelf().await;
+    shelf.clock.step_wall(SignedDuration::from_hours(-1));
+    let server = server(1);
+    stream(shelf.open().await, &server).await;
+    assert_eq!(server.slot(), END);
+    let log = LogStore::new(&shelf.open().await, EngineKind::Postgres, &name());
+    let known = log.known().await.unwrap();
+    assert_eq!((known.len(), known[0].frontier), (1, Some(Position(END))));
+    // No second gap is told, and nothing is stored twice.
+    let before = server.asked().len();
+    stream(shelf.open().await, &server).await;
+    let asked = server.asked().split_off(before);
+    let [Resume::After { position, .. }] = asked[..] else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(position, Position(END));
 }

@@ -12,7 +12,7 @@ use backstay_repository::{
 use backstay_store::{Key, MemoryImage, MemoryStore, Store};
 use backstay_terms::{
     Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, LogPoint,
-    LogPointKind, Position, RecordBounds, RetentionClass, SourceName, TransactionBounds,
+    LogPointKind, LogRange, Position, RecordBounds, RetentionClass, SourceName, TransactionBounds,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -340,6 +340,14 @@ impl Shelf {
         let mark = LogMark { position, time: 5 };
         writer.cut_mark(mark).unwrap().run().await.unwrap();
     }
+}
+
+/// The positions in the name of a range.
+pub fn range_of(key: &str) -> Option<LogRange> {
+    let name = key.rsplit_once('/')?.1.split('.').next()?;
+    let (from, to) = name.split_once('-')?;
+    let position = |hex| u64::from_str_radix(hex, 16).ok().map(Position);
+    LogRange::new(position(from)?, position(to)?)
 }
 
 pub fn key(byte: u8) -> Recipient {

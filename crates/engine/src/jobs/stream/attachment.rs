@@ -5,19 +5,20 @@
 
 use super::attach::{Attaching, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
-use super::{Left, Origin, StreamJob, Wish, stop_wished};
+use super::presence::Presence;
+use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
 use crate::plan::{present, rivals, stored_chain};
 use crate::supervisor::Supervisor;
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
     AttachReason, LogStore, LogWriter, Parent, RepositoryError, Stored, Upload, Wanted, history_digest,
-    new_lineage,
+    missing, new_lineage, stretches,
 };
 use backstay_source::{
     LogPiece, LogReader, LogSource, LogStep, Preceding, Resume, SourceError, SourceErrorKind,
 };
-use backstay_terms::{Branch, LogMark, Position};
+use backstay_terms::{Branch, LogMark, LogRange, Position};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,6 +34,9 @@ pub(crate) struct Attachment<'a> {
     frontier: Option<Position>,
     uploads: Supervisor<Result<Stored, RepositoryError>>,
     indexes: Supervisor<Result<(), RepositoryError>>,
+    looks: Supervisor<Result<Vec<LogRange>, RepositoryError>>,
+    presence: &'a mut Presence,
+    progress: Progress,
     moments: Moments,
     mark: Option<LogMark>,
     file_size: u64,
@@ -44,6 +48,7 @@ impl<'a> Attachment<'a> {
         job: &'a StreamJob,
         source: &dyn LogSource,
         origin: Origin,
+        presence: &'a mut Presence,
     ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
@@ -60,7 +65,7 @@ impl<'a> Attachment<'a> {
             }
             answer => answer?,
         };
-        Self::begin(job, log, reader, attaching).await
+        Self::begin(job, log, reader, attaching, presence).await
     }
 
     async fn begin(
@@ -68,6 +73,7 @@ impl<'a> Attachment<'a> {
         log: LogStore,
         reader: Box<dyn LogReader>,
         attaching: Attaching,
+        presence: &'a mut Presence,
     ) -> Result<Attachment<'a>, EngineError> {
         let start = reader.start().clone();
         let repository = &job.repository;
@@ -97,6 +103,9 @@ impl<'a> Attachment<'a> {
             frontier: attaching.frontier,
             uploads: Supervisor::new(),
             indexes: Supervisor::new(),
+            looks: Supervisor::new(),
+            presence,
+            progress: Progress::Nothing,
             moments,
             mark: None,
             file_size: start.identity.segment_size,
@@ -104,12 +113,18 @@ impl<'a> Attachment<'a> {
     }
 
     /// Follows the log until stopped, until the source ends it, or until an error. No upload runs on after an error: the next
-    /// attachment begins with what is stored.
-    pub async fn follow(mut self, wish: &mut watch::Receiver<Wish>) -> Result<Left, EngineError> {
+    /// attachment begins with what is stored. `progress` is what it got stored, however it ends.
+    pub async fn follow(
+        mut self,
+        wish: &mut watch::Receiver<Wish>,
+        progress: &mut Progress,
+    ) -> Result<Left, EngineError> {
         let left = match self.read(wish).await {
             Ok(left) => self.drain().await.map(|()| left),
             Err(error) => Err(error),
         };
+        *progress = self.progress;
+        self.looks.stop().await;
         if left.is_err() {
             self.uploads.stop().await;
             self.indexes.stop().await;
@@ -127,8 +142,7 @@ impl<'a> Attachment<'a> {
             }
             let room = self.writer.state().held < job.cadence.held_max;
             let due = self
-                .moments
-                .next(&job.cadence)
+                .next_due()
                 .filter(|_| self.uploads.len() < job.cadence.uploads_max);
             let wait = due.map_or(Duration::from_secs(3600), |(at, _)| {
                 at.saturating_sub(clock.instant())
@@ -138,7 +152,8 @@ impl<'a> Attachment<'a> {
                 () = stop_wished(wish) => return Ok(Left::Stopped),
                 Some(stored) = self.uploads.next() => self.complete(stored??).await?,
                 Some(ended) = self.indexes.next() => ended??,
-                () = clock.sleep(wait), if due.is_some() => self.store_due(due.map(|(_, due)| due))?,
+                Some(missing) = self.looks.next() => self.tell_lost(missing??),
+                () = clock.sleep(wait), if due.is_some() => self.do_due(due.map(|(_, due)| due))?,
                 step = next_step(self.reader.as_mut(), room) => {
                     if self.take(step?).await? == Next::Leave {
                         return Ok(Left::SourceEnded);
@@ -146,6 +161,14 @@ impl<'a> Attachment<'a> {
                 }
             }
         }
+    }
+
+    /// What is due first and when. One look at a time.
+    fn next_due(&self) -> Option<(Duration, Due)> {
+        let cadence = &self.job.cadence;
+        let look = self.presence.next(cadence).filter(|_| self.looks.len() == 0);
+        let dues = [self.moments.next(cadence), look];
+        dues.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     async fn take(&mut self, step: LogStep) -> Result<Next, EngineError> {
@@ -156,7 +179,7 @@ impl<'a> Attachment<'a> {
                 self.store_mark()?;
             }
             LogStep::OtherHistory => self.begin_lineage(None, self.reader.start().from).await?,
-            LogStep::FlushWanted => self.store_due(Some(Due::Live))?,
+            LogStep::FlushWanted => self.do_due(Some(Due::Live))?,
             LogStep::TimelineEnd {
                 switch,
                 next,
@@ -184,6 +207,9 @@ impl<'a> Attachment<'a> {
     fn append(&mut self, piece: LogPiece) -> Result<(), EngineError> {
         let now = self.job.repository.clock().instant();
         let ends = piece.ends();
+        if self.writer.state().appended == Position::default() {
+            self.presence.begins(self.writer.branch(), piece.begins, now);
+        }
         self.writer.append(piece.begins, piece.bytes, piece.facts)?;
         self.moments.unsent_since.get_or_insert(now);
         self.moments.unsettled_since.get_or_insert(now);
@@ -194,7 +220,7 @@ impl<'a> Attachment<'a> {
         Ok(())
     }
 
-    fn store_due(&mut self, due: Option<Due>) -> Result<(), EngineError> {
+    fn do_due(&mut self, due: Option<Due>) -> Result<(), EngineError> {
         match due {
             Some(Due::Live) => {
                 while let Some(upload) = self.writer.cut_live(self.file_size, self.mark)? {
@@ -203,9 +229,31 @@ impl<'a> Attachment<'a> {
                 self.moments.unsent_since = None;
             }
             Some(Due::Settle) => self.store_settled(Amount::Everything)?,
+            Some(Due::Look) => self.look(),
             None => {}
         }
         Ok(())
+    }
+
+    /// Lists, beside everything else, the names of what must be there. Listing goes from live to settled to held, as bytes do,
+    /// so that nothing is missed on its way.
+    fn look(&mut self) {
+        let now = self.job.repository.clock().instant();
+        let Some((branch, held)) = self.presence.look(now) else {
+            return;
+        };
+        let log = self.log.clone();
+        self.looks.start("look at the stored log", async move {
+            let stored = log.ranges(&branch, Some(held.from)).await?;
+            let covered = stretches(stored.iter().map(|stored| &stored.name.range));
+            Ok(missing(held, &covered))
+        });
+    }
+
+    fn tell_lost(&mut self, missing: Vec<LogRange>) {
+        for LogRange { from, to } in self.presence.missing(missing) {
+            self.job.observer.observe(&Fact::LogLost { from, to });
+        }
     }
 
     fn store_settled(&mut self, amount: Amount) -> Result<(), EngineError> {
@@ -253,8 +301,14 @@ impl<'a> Attachment<'a> {
     }
 
     async fn complete(&mut self, stored: Stored) -> Result<(), EngineError> {
+        let before = self.writer.state().durable;
         let durable = self.writer.complete(&stored);
         self.tell_stored(&stored);
+        self.progress = self.progress.max(match durable.position() > before {
+            true => Progress::Log,
+            false => Progress::Something,
+        });
+        self.presence.reaches(durable.position());
         if self.writer.state().appended != Position::default() {
             self.reader.confirm(&durable).await?;
             self.job.observer.observe(&Fact::LogDurable {

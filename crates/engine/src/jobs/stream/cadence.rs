@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Cadence {
     /// A live range is written when the oldest unsent byte is this old.
     pub live_after: Duration,
-    /// Everything is settled at least this often.
+    /// Everything is settled at least this often, and as often what was stored is looked for.
     pub settle_every: Duration,
     /// A time mark is written at least this often when nothing else carries one.
     pub mark_every: Duration,
@@ -41,6 +41,8 @@ pub(crate) enum Due {
     Live,
     /// Everything unsettled.
     Settle,
+    /// A look at whether what was stored is still there.
+    Look,
 }
 
 /// The moments that decide.

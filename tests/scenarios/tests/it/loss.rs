@@ -1,0 +1,186 @@
+//! Log that goes from the store under a running stream.
+//!
+//! Promise: the stream says so within one settle interval, once for each loss, and says nothing of what merely moved.
+//! Time is simulated. Not here: log that the server no longer has (gap).
+
+use crate::fake::{FakeServer, FakeSource, SEGMENT};
+use crate::shelf::{Shelf, key, log_bytes, name, range_of};
+use backstay_clock::Clock;
+use backstay_engine::Fact;
+use backstay_engine::jobs::stream::Cadence;
+use backstay_repository::{LogStore, gaps, stretches};
+use backstay_scenarios::Running;
+use backstay_source::SourceErrorKind;
+use backstay_terms::{EngineKind, LogRange, Position};
+use std::sync::Arc;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Scene {
+    shelf: Shelf,
+    server: Arc<FakeServer>,
+    running: Running,
+}
+
+impl Scene {
+    async fn new() -> Scene {
+        let shelf = Shelf::with_segment(SEGMENT).await;
+        let server = Arc::new(FakeServer::new(4 * SEGMENT + 5000));
+        let source = Arc::new(FakeSource(server.clone()));
+        let repository = shelf
+            .open_with(Arc::new(shelf.memory.clone()), key(7))
+            .await
+            .unwrap();
+        let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
+        let scene = Scene {
+            shelf,
+            server,
+            running,
+        };
+        scene.until(|_| scene.server.slot() == 4 * SEGMENT + 5000).await;
+        scene
+    }
+
+    async fn until(&self, holds: impl Fn(&Running) -> bool) {
+        let clock = &self.shelf.clock;
+        self.running.until_while(|| clock.advance(MINUTE), holds).await;
+    }
+
+    /// Lets the log grow by one byte a minute.
+    async fn pass(&self, minutes: u64) {
+        for _ in 0..minutes {
+            let end = self.server.slot() + 1;
+            self.server.grow(end);
+            self.until(|_| self.server.slot() == end).await;
+        }
+    }
+
+    /// Breaks the connection, and waits for the next one.
+    async fn hang_up(&self) {
+        let before = self.server.asked().len();
+        self.server.hang_up(SourceErrorKind::Unreachable);
+        self.until(|_| self.server.asked().len() > before).await;
+    }
+
+    async fn assert_whole(self) {
+        let end = self.server.slot();
+        self.running.stop().await.unwrap();
+        let log = LogStore::new(&self.shelf.open().await, EngineKind::Postgres, &name());
+        let branch = log.known().await.unwrap()[0].record.branch;
+        let whole = LogRange {
+            from: Position(SEGMENT),
+            to: Position(end),
+        };
+        let bytes = log.read(&branch, whole).await.unwrap();
+        assert!(bytes == log_bytes(1, SEGMENT, end));
+    }
+
+    fn lost(&self) -> Vec<LogRange> {
+        let lost = |fact: &Fact| match fact {
+            Fact::LogLost { from, to } => LogRange::new(*from, *to),
+            _ => None,
+        };
+        self.running.facts().iter().filter_map(lost).collect()
+    }
+
+    /// What `wal gaps` is made of.
+    async fn gaps(&self) -> Vec<LogRange> {
+        let log = LogStore::new(&self.shelf.open().await, EngineKind::Postgres, &name());
+        let branch = log.known().await.unwrap()[0].record.branch;
+        let ranges = log.ranges(&branch, None).await.unwrap();
+        gaps(&stretches(ranges.iter().map(|stored| &stored.name.range)))
+    }
+}
+
+/// A segment is one settled range.
+fn segment(number: u64) -> LogRange {
+    LogRange {
+        from: Position(number * SEGMENT),
+        to: Position((number + 1) * SEGMENT),
+    }
+}
+
+fn settled(range: LogRange) -> String {
+    format!("{}-{}", range.from, range.to)
+}
+
+#[tokio::test]
+async fn log_that_is_lost_under_a_running_stream_is_told_within_the_hour_and_once() {
+    let scene = Scene::new().await;
+    scene.shelf.remove(&settled(segment(2))).await;
+    scene
+        .until(|running| {
+            running
+                .facts()
+                .iter()
+                .any(|fact| matches!(fact, Fact::LogLost { .. }))
+        })
+        .await;
+    assert!(scene.shelf.clock.instant() < 62 * MINUTE);
+    assert_eq!(scene.lost(), [segment(2)]);
+    assert_eq!(scene.gaps().await, [segment(2)]);
+    // The first range and the last one are missed as well as one between.
+    scene.shelf.remove(&settled(segment(1))).await;
+    scene.until(|_| scene.lost().len() == 2).await;
+    let both = LogRange {
+        from: segment(1).from,
+        to: segment(2).to,
+    };
+    assert_eq!(scene.lost(), [segment(2), both]);
+    scene.pass(200).await;
+    assert_eq!(scene.lost(), [segment(2), both], "each loss is told once");
+    scene.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_loss_is_found_by_a_stream_whose_attachments_never_last_an_hour() {
+    let scene = Scene::new().await;
+    scene.hang_up().await;
+    scene.pass(5).await;
+    scene.shelf.remove(&settled(segment(2))).await;
+    for _ in 0..7 {
+        scene.pass(10).await;
+        scene.hang_up().await;
+    }
+    assert_eq!(scene.lost(), [segment(2)]);
+    scene.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_server_still_has_of_a_loss_is_stored_again_by_the_next_attachment() {
+    let scene = Scene::new().await;
+    scene.shelf.remove(&settled(segment(2))).await;
+    scene.hang_up().await;
+    scene.until(|_| scene.server.slot() == 4 * SEGMENT + 5000).await;
+    assert_eq!(scene.gaps().await, []);
+    scene.pass(100).await;
+    assert_eq!(scene.lost(), []);
+    scene.assert_whole().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_lost_nothing_says_nothing_also_while_its_live_ranges_go() {
+    let scene = Scene::new().await;
+    scene.pass(90).await;
+    // What an expiry does with live ranges that are settled.
+    let ranges = |level| scene.shelf.names(level).into_iter();
+    let settled: Vec<LogRange> = ranges("/settled/")
+        .filter_map(|key| range_of(key.as_str()))
+        .collect();
+    let settled = stretches(&settled);
+    let covered = |range: LogRange| {
+        settled
+            .iter()
+            .any(|held| held.from <= range.from && range.to <= held.to)
+    };
+    let mut gone = 0;
+    for key in ranges("/live/").filter(|key| range_of(key.as_str()).is_some_and(covered)) {
+        scene.shelf.remove(key.as_str()).await;
+        gone += 1;
+    }
+    assert!(gone > 20, "{gone}");
+    scene.pass(150).await;
+    assert_eq!((scene.lost(), scene.gaps().await), (vec![], vec![]));
+    scene.assert_whole().await;
+}
