@@ -4,6 +4,7 @@
 
 use backstay_repository::{RepositoryError, Retry, StoreError};
 use backstay_source::{SourceError, SourceErrorKind};
+use std::sync::Arc;
 
 /// What a caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,16 @@ pub enum EngineError {
         /// What to do.
         advice: String,
     },
+    /// Something that is needed is stored and cannot be opened.
+    #[error("{what}: {why}")]
+    Unreadable {
+        /// What is needed, and for what.
+        what: String,
+        /// Why it cannot be opened.
+        why: Arc<RepositoryError>,
+        /// What to type instead.
+        advice: String,
+    },
     /// A task of a job panicked.
     #[error("the {task} stopped itself: {what}")]
     TaskFailed {
@@ -101,6 +112,7 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Repository(error) => repository_kind(error),
+            Self::Unreadable { why, .. } => repository_kind(why),
             Self::Source(error) => source_kind(error.kind),
             Self::Unreachable {
                 side: Side::Before, ..
@@ -123,7 +135,8 @@ impl EngineError {
             Self::Source(error) => error.advice.clone(),
             Self::Unreachable { advice, .. }
             | Self::NoSuchThing { advice, .. }
-            | Self::Refused { advice, .. } => advice.clone(),
+            | Self::Refused { advice, .. }
+            | Self::Unreadable { advice, .. } => advice.clone(),
             Self::TaskFailed { .. } => {
                 "report it with the lines above: this is a defect; what is stored stays readable, run again"
                     .into()

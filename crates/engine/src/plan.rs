@@ -10,6 +10,7 @@ mod resolve;
 mod restore;
 pub mod retention;
 mod rivals;
+mod unread;
 mod window;
 
 pub use catalog::Catalog;
@@ -19,4 +20,5 @@ pub use lineages::{LineageSeen, Standing, lineages};
 pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
 pub use rivals::Rival;
 pub(crate) use rivals::{present, rivals, stored_chain};
+pub use unread::{Unread, Unreadable};
 pub use window::{Window, WindowRange, window};

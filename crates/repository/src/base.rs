@@ -3,6 +3,7 @@
 mod cursor;
 mod frames;
 mod head;
+mod heads;
 mod packs;
 mod reader;
 mod survey;
@@ -16,6 +17,7 @@ pub(crate) use frames::LEVEL;
 pub use head::{
     BackupKind, EndPoint, Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
 };
+pub use heads::{HeadsSeen, UnreadableHead};
 pub use reader::BaseReader;
 pub(crate) use table_writer::required;
 pub(crate) use tables::lines;

@@ -22,7 +22,8 @@ pub use backstay_codec::{Digest, Sha256};
 pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
-    Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, PackReading, Totals, expires_at,
+    Head, HeadKeyIds, HeadLog, HeadVerdict, HeadsSeen, NamedObject, PackReading, Totals, UnreadableHead,
+    expires_at,
 };
 pub use check::{BackupContent, CheckFinding, Invariant, LogCheck, LogIndexes, Unsettled};
 pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};
@@ -32,8 +33,9 @@ pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, Stored
 pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Damaged, HistoryName, IndexUpload,
     Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState, Parent, PassedOver, Presented,
-    PresentedAncestor, RangeIndex, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Upload,
-    Wanted, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
+    PresentedAncestor, RangeIndex, RecordsSeen, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange,
+    UnreadableRecord, Upload, Wanted, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at,
+    stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

@@ -21,6 +21,6 @@ pub use lineage::{
 pub use listing::{AgedRange, BranchObjects, HistoryName};
 pub use range::RangeIndex;
 pub use settle::{Damaged, Settled};
-pub use store::LogStore;
 pub(crate) use store::SPAN_MAX;
+pub use store::{LogStore, RecordsSeen, UnreadableRecord};
 pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

@@ -8,6 +8,7 @@ use crate::render::Report;
 use crate::render::look::Look;
 use crate::render::table::{Column, Table};
 use crate::session::Session;
+use backstay_engine::plan::Unreadable;
 use backstay_repository::{Head, HeadVerdict};
 use serde_json::{Value, json};
 
@@ -45,7 +46,8 @@ struct List {
 
 impl List {
     fn hint(&self) -> String {
-        let empty = self.seen.iter().filter(|seen| seen.heads.is_empty());
+        let none = |seen: &&Seen| seen.heads.is_empty() && seen.unread.heads.is_empty();
+        let empty = self.seen.iter().filter(none);
         let hint = |seen: &Seen| {
             format!(
                 "{0} has no backup yet; take one: backstay backup {0}\n",
@@ -89,7 +91,32 @@ impl Report for List {
                 state(seen, head).to_owned(),
             ]);
         }
-        match rows.count() {
+        let closed: Vec<(&Seen, Unreadable)> = self
+            .seen
+            .iter()
+            .flat_map(|seen| {
+                seen.unread
+                    .objects()
+                    .into_iter()
+                    .map(move |object| (seen, object))
+            })
+            .collect();
+        for (seen, object) in &closed {
+            let Some(backup) = &object.backup else { continue };
+            let unknown = || "-".to_owned();
+            table.row([
+                backup.to_string(),
+                seen.service.to_string(),
+                object.begun.map_or_else(unknown, |begun| look.time(begun)),
+                backup.kind().to_owned(),
+                unknown(),
+                unknown(),
+                object.class.map_or_else(unknown, |class| class.to_string()),
+                unknown(),
+                "unreadable".to_owned(),
+            ]);
+        }
+        match rows.count() + closed.len() {
             0 => self.hint(),
             _ => table.render(look) + &self.hint(),
         }
@@ -105,7 +132,7 @@ impl Report for List {
         };
         let one = |seen: &Seen| {
             let backups: Vec<Value> = seen.heads.iter().rev().map(|h| head(seen, h)).collect();
-            json!({ "service": seen.service, "backups": backups })
+            json!({ "service": seen.service, "backups": backups, "unreadable": seen.unread.objects() })
         };
         json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
     }

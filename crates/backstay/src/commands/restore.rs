@@ -19,7 +19,7 @@ use crate::time::{self, Target};
 use crate::units::count;
 use crate::watch::Watch;
 use backstay_engine::jobs::restore::{LogWish, RestoreJob, Restored, deliver};
-use backstay_engine::plan::{Catalog, Request, RestorePlan, plan, show_time};
+use backstay_engine::plan::{Catalog, Request, RestorePlan, Unreadable, plan, show_time};
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{PostgresDirectory, RestoreOptions};
@@ -54,6 +54,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         echo: target,
         plan: plan.clone(),
         delivery: None,
+        unreadable: catalog.unread.objects(),
     };
     let Some(directory) = arguments.into.as_deref() else {
         return Ok(Box::new(planned));
@@ -158,6 +159,8 @@ struct Planned {
     plan: RestorePlan,
     /// None: the directory is not known.
     delivery: Option<WalDelivery>,
+    /// What was passed over.
+    unreadable: Vec<Unreadable>,
 }
 
 fn stop_words(plan: &RestorePlan) -> String {
@@ -223,6 +226,7 @@ impl Planned {
             "files": plan.head.totals.files,
             "timeline": plan.timeline,
             "segments": plan.segments.len(),
+            "unreadable": self.unreadable,
             "restore_command": match &self.delivery {
                 Some(WalDelivery::Command(command)) => Some(command),
                 Some(WalDelivery::Placed) | None => None,

@@ -8,7 +8,7 @@ use crate::config::{Config, Service};
 use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::time::POSTGRES_EPOCH;
-use backstay_engine::plan::{Catalog, Rival, Window, window};
+use backstay_engine::plan::{Catalog, Rival, Unread, Window, window};
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
@@ -16,6 +16,7 @@ use backstay_terms::{EngineKind, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tracing::warn;
 
 /// What a list of services says when there is none.
 pub const NO_SERVICES: &str = "the configuration has no services yet: add one under services: NAME: { postgresql: \"host=HOST user=NAME dbname=postgres\" }\n";
@@ -37,6 +38,8 @@ pub struct Seen {
     pub window: Window,
     /// Lineages that hold log which the present one never had.
     pub rivals: Vec<Rival>,
+    /// What cannot be opened; each was warned of when it was read.
+    pub unread: Unread,
 }
 
 impl Seen {
@@ -49,6 +52,7 @@ impl Seen {
             heads: catalog.heads,
             window,
             rivals: catalog.rivals,
+            unread: catalog.unread,
         })
     }
 
@@ -94,6 +98,10 @@ pub async fn last_trouble(
         let record = match repository.read_run_finished(&run).await {
             // A record that our keys do not open tells nothing about this service.
             Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => continue,
+            Err(error) if error.is_about_the_object() => {
+                warn!(%run, %error, "the record of a run cannot be read and is passed over; see: backstay verify");
+                continue;
+            }
             answer => answer?,
         };
         if record.started.source != service.as_str() {

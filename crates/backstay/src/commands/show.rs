@@ -47,6 +47,11 @@ async fn show_backup(
             Wanted::Latest => seen.heads.last().cloned(),
             Wanted::Backup(id) => seen.heads.iter().find(|head| head.backup == *id).cloned(),
         };
+        if let (Wanted::Backup(id), None) = (&wanted, &found)
+            && let Some(refusal) = seen.unread.refusal_of(&seen.service, id)
+        {
+            return Err(refusal.into());
+        }
         if let Some(head) = found {
             let captured = captured(&repository, &head).await?;
             return Ok(Box::new(Shown { seen, head, captured }));

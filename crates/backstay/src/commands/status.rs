@@ -100,6 +100,18 @@ impl Answer {
                 next: format!("backstay wal gaps {service}"),
             });
         }
+        let unreadable = self.seen.unread.objects();
+        if let Some(first) = unreadable.first() {
+            complaints.push(Complaint {
+                mark: Mark::Warning,
+                what: format!(
+                    "{} cannot be opened: {}",
+                    count(unreadable.len(), "backup or lineage record"),
+                    first.why
+                ),
+                next: format!("backstay verify {service}"),
+            });
+        }
         if let Some(run) = &self.trouble {
             let error = run.error.as_deref().unwrap_or("it does not say why");
             complaints.push(Complaint {
@@ -207,6 +219,7 @@ impl Report for Status {
                 "backups": seen.heads.len(),
                 "gaps": seen.window.gaps.len(),
                 "rival_lineages": seen.rivals.iter().map(|rival| rival.branch.to_string()).collect::<Vec<_>>(),
+                "unreadable": seen.unread.objects(),
                 "last_failed_run": answer.trouble.as_ref().map(|run| json!({
                     "run": run.started.run, "verb": run.started.verb, "finished": run.finished, "error": run.error,
                 })),

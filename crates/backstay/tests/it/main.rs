@@ -25,5 +25,6 @@ mod retention;
 mod runs;
 mod terminal;
 mod tree;
+mod unreadable;
 mod wal_fetch;
 mod whole_loop;

@@ -12,8 +12,8 @@ use crate::EngineError;
 use crate::jobs::assembly::Assembly;
 use crate::plan::{Chain, Link};
 use backstay_repository::{
-    BaseReader, Head, HeadLog, HistoryName, LineageRecord, LogStore, Repository, StoredObject, StoredRange,
-    missing,
+    BaseReader, Head, HeadLog, HistoryName, LineageRecord, LogStore, RecordsSeen, Repository, StoredObject,
+    StoredRange, UnreadableRecord, missing,
 };
 use backstay_terms::{
     BackupId, Branch, EngineKind, LogRange, Lsn, Position, SourceName, Timeline, WalFileName, WalSegmentSize,
@@ -64,12 +64,20 @@ impl FetchJob {
     /// Fetches the file.
     pub async fn run(&self) -> Result<Fetched, EngineError> {
         let log = LogStore::new(&self.repository, self.engine, &self.name);
-        let records = log.records().await?;
+        // Along a lineage by name, a record that cannot be opened says nothing that is needed.
+        let seen = match self.lineage {
+            Some(_) => log.records_seen().await?,
+            None => RecordsSeen {
+                records: log.records().await?,
+                unreadable: Vec::new(),
+            },
+        };
         let fetch = Fetch {
             job: self,
             base: self.base_head().await?,
             log,
-            records,
+            records: seen.records,
+            unreadable: seen.unreadable,
         };
         let found = match parse(&self.file)? {
             File::Segment(name) => fetch.segment(name).await?,
@@ -135,6 +143,7 @@ struct Fetch<'a> {
     job: &'a FetchJob,
     log: LogStore,
     records: Vec<LineageRecord>,
+    unreadable: Vec<UnreadableRecord>,
     base: Option<Head>,
 }
 
@@ -265,7 +274,8 @@ impl Fetch<'_> {
     fn chain_of(&self, timeline: u32) -> Result<Option<Chain>, EngineError> {
         let of = |branch: Branch| Chain::of(branch, &self.records);
         if let Some(lineage) = self.job.lineage {
-            if !self.records.iter().any(|record| record.branch == lineage) {
+            let known = self.records.iter().any(|record| record.branch == lineage);
+            if !known && self.unreadable.is_empty() {
                 return Err(self.no_such(format!("there is no lineage {lineage} of {}", self.job.name)));
             }
             let mut chain = of(lineage);
@@ -324,8 +334,15 @@ impl Fetch<'_> {
                 .any(|log| (log.system, log.timeline) == (system, timeline)))
     }
 
+    /// The heads that open: one that does not is no reason to end a recovery that does not need it.
     async fn heads(&self) -> Result<Vec<Head>, EngineError> {
-        Ok(self.job.repository.heads(self.job.engine, &self.job.name).await?)
+        let FetchJob {
+            repository,
+            engine,
+            name,
+            ..
+        } = self.job;
+        Ok(repository.heads_seen(*engine, name).await?.heads)
     }
 
     fn system(&self) -> Result<u64, EngineError> {

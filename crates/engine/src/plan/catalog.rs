@@ -4,7 +4,8 @@
 //! range counts only where no other copy says or holds the same.
 
 use super::chain::{Chain, Link};
-use super::rivals::{Rival, present, rivals, stored_chain};
+use super::rivals::{Rival, rivals, stored_chain};
+use super::unread::{Seen, Unread};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
@@ -30,6 +31,8 @@ pub struct Catalog {
     pub heads: Vec<Head>,
     /// Its lineage records, oldest first.
     pub records: Vec<LineageRecord>,
+    /// What is stored beside these and cannot be opened.
+    pub unread: Unread,
     /// The chain of the lineage that was asked for, else of the present one; none if the source never streamed.
     pub chain: Option<Chain>,
     /// Lineages that hold log which the present one never had; none where a lineage was asked for.
@@ -50,10 +53,14 @@ impl Catalog {
         lineage: Option<Branch>,
     ) -> Result<Catalog, EngineError> {
         let log = LogStore::new(repository, engine, source);
-        let heads = repository.heads(engine, source).await?;
-        let records = log.records().await?;
-        if let Some(lineage) = lineage.filter(|wanted| records.iter().all(|record| record.branch != *wanted))
-        {
+        let seen = Seen::read(repository, &log, engine, source, lineage).await?;
+        let Seen {
+            heads,
+            records,
+            target,
+            unread,
+        } = seen;
+        if let Some(lineage) = lineage.filter(|wanted| target != Some(*wanted)) {
             return Err(EngineError::NoSuchThing {
                 what: format!("there is no lineage {lineage} of {source}"),
                 advice: format!(
@@ -61,7 +68,7 @@ impl Catalog {
                 ),
             });
         }
-        let chain = match lineage.or_else(|| present(&records)) {
+        let chain = match target {
             Some(target) => Some(stored_chain(&log, target, &records).await?),
             None => None,
         };
@@ -70,6 +77,7 @@ impl Catalog {
             log,
             heads,
             records,
+            unread,
             chain,
             rivals: Vec::new(),
             facts: Mutex::default(),
@@ -310,8 +318,8 @@ impl Catalog {
         for stored in link.ranges.iter().rev().filter(late) {
             let facts = match self.facts_of(&link.branch, stored).await {
                 // An older mark says less, and nothing wrong.
-                Err(error) if error.is_damage() => {
-                    warn!(branch = %link.branch, %error, "the mark of a damaged range is passed over");
+                Err(error) if error.is_damage() || error.is_about_keys() => {
+                    warn!(branch = %link.branch, %error, "the mark of a range that cannot be opened is passed over");
                     continue;
                 }
                 facts => facts?,

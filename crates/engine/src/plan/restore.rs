@@ -82,6 +82,7 @@ pub async fn plan(
     request: &Request,
     format: &dyn LogFormat,
 ) -> Result<RestorePlan, EngineError> {
+    catalog.unread.refuse(catalog, request)?;
     let candidates = candidates(catalog, request)?;
     let mut refused = None;
     for head in candidates {
@@ -102,6 +103,10 @@ pub async fn plan(
         };
         if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
             refuse_if_contested(catalog, request, &plan)?;
+            catalog
+                .unread
+                .refuse_older(catalog, request, &log, stretch)
+                .await?;
             return Ok(plan);
         }
         refused.get_or_insert(refuse(catalog, request, head, stretch).await?);
@@ -379,12 +384,13 @@ fn timeline_highest(catalog: &Catalog, system: u64) -> u32 {
     lineages
         .map(|branch| branch.timeline)
         .chain(heads.map(|log| log.timeline))
+        .chain(catalog.unread.timelines(system))
         .max()
         .unwrap_or(1)
 }
 
 /// The moment from which the source's times count: 2000-01-01 00:00:00 UTC.
-const EPOCH_2000: i64 = 946_684_800;
+pub(super) const EPOCH_2000: i64 = 946_684_800;
 
 /// A time of the source in RFC 3339, UTC.
 pub fn show_time(micros: i64) -> String {

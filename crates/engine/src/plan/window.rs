@@ -5,9 +5,11 @@
 
 use super::catalog::Catalog;
 use crate::EngineError;
+use backstay_repository::Head;
 use backstay_terms::{BackupId, LogRange, Position};
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::warn;
 
 /// A mark proves quiet up to one second before its time: a commit's time is taken before its record is written.
 pub const QUIET_MARGIN: i64 = 1_000_000;
@@ -73,7 +75,7 @@ pub async fn window(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineE
         };
         let stretch = stretches.iter().find(|s| s.from <= log.stop && log.stop < s.to);
         match stretch {
-            Some(stretch) if catalog.is_on_chain(head).await? => {
+            Some(stretch) if is_on_chain(catalog, head).await? => {
                 if window.ranges.iter().any(|range| range.to == stretch.to) {
                     continue;
                 }
@@ -97,6 +99,17 @@ pub async fn window(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineE
         }
     }
     Ok(window)
+}
+
+/// A base whose end record lies in log that cannot be opened is a point of its own.
+async fn is_on_chain(catalog: &Catalog, head: &Head) -> Result<bool, EngineError> {
+    match catalog.is_on_chain(head).await {
+        Err(EngineError::Repository(error)) if error.is_about_the_object() => {
+            warn!(backup = %head.backup, %error, "whether the log leads on from a backup cannot be told");
+            Ok(false)
+        }
+        answer => answer,
+    }
 }
 
 /// The newest time that the log in `stretch` proves: a commit or abort, or a mark less its margin.

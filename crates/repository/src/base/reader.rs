@@ -9,15 +9,13 @@ use super::cursor::{Cursor, PackReading};
 use super::head::Head;
 use super::table_reader::{Tables, read_table, read_tables};
 use super::tables::{Extent, FileRow, FrameRow, PackRow};
-use crate::layout::{BackupPlace, EnvelopePlace, heads_prefix};
+use crate::layout::{BackupPlace, EnvelopePlace};
 use crate::objects::{Opened, on_worker};
 use crate::{Repository, RepositoryError};
 use backstay_codec::{
     Decompressor, FRAME_PLAINTEXT, KeyClass, Kind, Opener, SecretKey, Sha256, digest, plaintext_length,
     unseal,
 };
-use backstay_store::{Prefix, list_all};
-use backstay_terms::{EngineKind, RetentionClass, SourceName};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -44,49 +42,6 @@ impl Repository {
             });
         }
         Ok(head)
-    }
-
-    /// Where the backups of a source lie, oldest first, from names alone.
-    pub async fn backup_places(
-        &self,
-        engine: EngineKind,
-        source: &SourceName,
-    ) -> Result<Vec<BackupPlace>, RepositoryError> {
-        let mut places = Vec::new();
-        for class in RetentionClass::ALL {
-            let objects = list_all(self.store(), &heads_prefix(engine, class, source)?, None).await?;
-            places.extend(
-                objects
-                    .iter()
-                    .filter_map(|object| BackupPlace::of_head(&object.key)),
-            );
-        }
-        places.sort_by(|a, b| a.backup.cmp(&b.backup));
-        Ok(places)
-    }
-
-    /// The heads of a source, oldest first.
-    pub async fn heads(&self, engine: EngineKind, source: &SourceName) -> Result<Vec<Head>, RepositoryError> {
-        let mut heads = Vec::new();
-        for place in self.backup_places(engine, source).await? {
-            heads.push(self.read_head(&place).await?);
-        }
-        heads.sort_by(|a, b| (a.created, &a.backup).cmp(&(b.created, &b.backup)));
-        Ok(heads)
-    }
-
-    /// Every source that has a backup, from names alone.
-    pub async fn sources(&self) -> Result<Vec<(EngineKind, SourceName)>, RepositoryError> {
-        let mut sources = Vec::new();
-        for engine in [EngineKind::Postgres, EngineKind::Redis, EngineKind::Qdrant] {
-            let prefix = Prefix::new(format!("{engine}-backups/manifests/"))?;
-            for object in list_all(self.store(), &prefix, None).await? {
-                sources.extend(BackupPlace::of_head(&object.key).map(|place| (place.engine, place.source)));
-            }
-        }
-        sources.sort();
-        sources.dedup();
-        Ok(sources)
     }
 }
 

@@ -87,8 +87,8 @@ impl LogStore {
             match self.gathered_in(&place, &epoch).await {
                 Ok(lines) => gathered.extend(lines.map(|line| ((line.level, line.range), line.facts))),
                 // The ranges say the same.
-                Err(error) if error.is_damage() => {
-                    warn!(%branch, %error, "a damaged index of the log is passed over");
+                Err(error) if error.is_about_the_object() => {
+                    warn!(%branch, %error, "an index of the log that cannot be opened is passed over");
                 }
                 Err(error) => return Err(error),
             }
@@ -96,7 +96,7 @@ impl LogStore {
         Ok(gathered)
     }
 
-    async fn gathered_in(
+    pub(crate) async fn gathered_in(
         &self,
         place: &Place,
         epoch: &EpochId,

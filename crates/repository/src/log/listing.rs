@@ -57,6 +57,14 @@ impl LogStore {
         Ok(sorted.collect())
     }
 
+    /// The branches of which any range is stored; the one that was stored to last comes last.
+    pub async fn branch_names(&self) -> Result<Vec<Branch>, RepositoryError> {
+        let newest = |objects: &BranchObjects| objects.ranges.iter().map(|range| range.object.modified).max();
+        let mut branches = self.branches(&mut Vec::new()).await?;
+        branches.sort_by_key(newest);
+        Ok(branches.into_iter().map(|objects| objects.branch).collect())
+    }
+
     /// What is stored of one branch from a position on, and the names there that are no ranges.
     pub async fn listed(
         &self,
@@ -168,6 +176,7 @@ impl LogStore {
             .await?;
         let record: LineageRecord =
             serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&place.key, e))?;
+        RepositoryError::refuse_newer(&place.key, record.format)?;
         match record.id == *id {
             true => Ok(record),
             false => Err(RepositoryError::malformed(

@@ -8,6 +8,7 @@ use super::coverage::{StoredRange, stretches};
 use super::lineage::{Known, LineageRecord, frontier, history_digest};
 use super::order::oldest_first;
 use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
+use crate::inventory::StoredObject;
 use crate::layout::{EnvelopePlace, Level, LogPlace, Place, month};
 use crate::objects::{Opened, REQUEST, Window};
 use crate::{Repository, RepositoryError};
@@ -15,7 +16,7 @@ use backstay_codec::{HEADER_LENGTH, Header, Kind, Opener, SEALED_CHUNK, SecretKe
 use backstay_store::{Key, list_all};
 use backstay_terms::{Branch, EngineKind, LogRange, Position, RecordId, SourceName};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A range spans at most this many positions, so listing from a position begins this much before it.
 pub const SPAN_MAX: u64 = 256 << 20;
@@ -23,11 +24,31 @@ pub const SPAN_MAX: u64 = 256 << 20;
 /// How much of a range is fetched at first to read its index.
 const INDEX_FIRST_BYTES: u64 = 4 << 10;
 
+/// A lineage record that is there and cannot be opened.
+#[derive(Clone, Debug)]
+pub struct UnreadableRecord {
+    /// Its id, which tells when it was written.
+    pub id: RecordId,
+    /// The object.
+    pub object: StoredObject,
+    /// Why it cannot be opened.
+    pub why: Arc<RepositoryError>,
+}
+
+/// The lineage records of a source.
+#[derive(Clone, Debug, Default)]
+pub struct RecordsSeen {
+    /// Those that open, oldest first.
+    pub records: Vec<LineageRecord>,
+    /// The others, oldest first.
+    pub unreadable: Vec<UnreadableRecord>,
+}
+
 /// The log of one source.
 #[derive(Clone, Debug)]
 pub struct LogStore {
-    pub(super) repository: Repository,
-    pub(super) place: LogPlace,
+    pub(crate) repository: Repository,
+    pub(crate) place: LogPlace,
 }
 
 impl LogStore {
@@ -278,21 +299,28 @@ impl LogStore {
 impl LogStore {
     /// Every lineage record, oldest first: within a lineage by its positions, between lineages by the clocks of the writers.
     pub async fn records(&self) -> Result<Vec<LineageRecord>, RepositoryError> {
-        let prefix = self.place.lineages_prefix()?;
-        let mut records: Vec<LineageRecord> = Vec::new();
-        for object in list_all(self.repository.store(), &prefix, None).await? {
-            let Some(id) = id_of(&object.key) else { continue };
-            let place = self.place.lineage(&id)?;
-            let json = self
-                .repository
-                .get_fact(&place, Kind::LineageRecord, id.moment())
-                .await?;
-            let record: LineageRecord =
-                serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&object.key, e))?;
-            RepositoryError::refuse_newer(&object.key, record.format)?;
-            records.push(record);
+        let mut records = Vec::new();
+        for (id, _) in self.record_names().await?.0 {
+            records.push(self.record(&id).await?);
         }
         Ok(oldest_first(records))
+    }
+
+    /// Every lineage record, and those that cannot be opened.
+    pub async fn records_seen(&self) -> Result<RecordsSeen, RepositoryError> {
+        let mut seen = RecordsSeen::default();
+        for (id, object) in self.record_names().await?.0 {
+            match self.record(&id).await {
+                Ok(record) => seen.records.push(record),
+                Err(error) if error.is_about_the_object() => {
+                    let why = Arc::new(error);
+                    seen.unreadable.push(UnreadableRecord { id, object, why });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        seen.records = oldest_first(seen.records);
+        Ok(seen)
     }
 
     /// Stores a lineage record.
@@ -323,31 +351,6 @@ impl LogStore {
             });
         }
         Ok(known)
-    }
-
-    /// The history files of a system: timeline and digest to content.
-    pub async fn histories(&self, system: u64) -> Result<BTreeMap<(u32, String), Bytes>, RepositoryError> {
-        let prefix = self.place.histories_prefix(system)?;
-        let mut histories = BTreeMap::new();
-        for object in list_all(self.repository.store(), &prefix, None).await? {
-            let Some((timeline, digest)) = self.place.of_history(system, &object.key) else {
-                continue;
-            };
-            let place = self.place.history(system, timeline, &digest)?;
-            let month = month(object.modified);
-            let content = self
-                .repository
-                .get_fact_of_any_month(&place, Kind::History, &month)
-                .await?;
-            if history_digest(&content) != digest {
-                return Err(RepositoryError::malformed(
-                    &object.key,
-                    "its content has another digest than its name",
-                ));
-            }
-            histories.insert((timeline, digest), Bytes::from(content));
-        }
-        Ok(histories)
     }
 
     /// Stores a history file unless it is there.
@@ -398,6 +401,3 @@ fn whole_chunks(mut sealed: Bytes, all: u64) -> Bytes {
     sealed
 }
 
-fn id_of(key: &Key) -> Option<RecordId> {
-    key.segments().next_back()?.parse().ok()
-}

@@ -24,4 +24,5 @@ mod rivals;
 mod shelf;
 mod stream;
 mod targets;
+mod unreadable;
 mod verify;

@@ -330,6 +330,11 @@ impl Shelf {
 
     /// A time mark.
     pub async fn mark(&self, branch: Branch, position: u64) {
+        self.mark_at(branch, position, 5).await;
+    }
+
+    /// A time mark of this time of the source.
+    pub async fn mark_at(&self, branch: Branch, position: u64, time: i64) {
         let repository = self.open().await;
         let place = LogStore::new(&repository, EngineKind::Postgres, &name())
             .place()
@@ -337,7 +342,7 @@ impl Shelf {
         let epoch = repository.new_id("log").unwrap();
         let mut writer = LogWriter::begin(&repository, place, branch, epoch).await.unwrap();
         let position = Position(position);
-        let mark = LogMark { position, time: 5 };
+        let mark = LogMark { position, time };
         writer.cut_mark(mark).unwrap().run().await.unwrap();
     }
 }

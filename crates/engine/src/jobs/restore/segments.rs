@@ -8,7 +8,7 @@ use super::{RestoreJob, worker};
 use crate::EngineError;
 use crate::jobs::assembly::Assembly;
 use crate::plan::SegmentPlan;
-use backstay_repository::BaseReader;
+use backstay_repository::{BaseReader, HistoryName};
 use backstay_terms::{EntryHeader, EntryKind, EntryPath, EntryRole, LogRange, Position, Timeline};
 
 /// Permission bits of a log segment.
@@ -30,13 +30,16 @@ impl RestoreJob {
         let Some(chain) = &self.catalog.chain else {
             return Ok(());
         };
-        let histories = self.catalog.log.histories(self.plan.log.system).await?;
+        let (log, system) = (&self.catalog.log, self.plan.log.system);
+        let (names, _) = log.history_names(system).await?;
         for link in &chain.links {
             let Some(digest) = &link.history else { continue };
             let timeline = link.branch.timeline;
-            if let Some(content) = histories.get(&(timeline, digest.clone())) {
-                let name = Timeline(timeline).history_file_name();
-                self.place_whole(EntryRole::History, name, content.to_vec())
+            let is_it = |name: &HistoryName| (name.timeline, &name.digest) == (timeline, digest);
+            if let Some((name, object)) = names.iter().find(|(name, _)| is_it(name)) {
+                let content = log.history(system, name, object).await?;
+                let file = Timeline(timeline).history_file_name();
+                self.place_whole(EntryRole::History, file, content.to_vec())
                     .await?;
             }
         }

@@ -265,7 +265,13 @@ impl Scene {
             Reading::Files => format!("{:?}", read_all(&self.reader, 1, PackReading::WholePacks).await?),
             Reading::Ranges => self.read_ranges().await?,
             Reading::Records => format!("{:?}", log.records().await?),
-            Reading::Histories => format!("{:?}", log.histories(SYSTEM).await?),
+            Reading::Histories => {
+                let mut all = String::new();
+                for (name, object) in log.history_names(SYSTEM).await?.0 {
+                    all.push_str(&format!("{:?}", log.history(SYSTEM, &name, &object).await?));
+                }
+                all
+            }
             Reading::Runs => {
                 let mut all = String::new();
                 for run in self.runs() {
