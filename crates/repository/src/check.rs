@@ -7,10 +7,17 @@
 
 mod backups;
 mod facts;
+mod holes;
+mod indexes;
 mod log;
+mod runs;
+mod wraps;
 
 pub use backups::BackupContent;
+pub use holes::{Hole, HoleContext, HoleKind};
+pub use indexes::Indexed;
 pub use log::{LogCheck, LogIndexes, Unsettled};
+pub use runs::RunsWanted;
 
 use crate::RepositoryError;
 use backstay_codec::Cause;
@@ -67,6 +74,9 @@ pub struct CheckFinding {
     pub invariant: Invariant,
     /// What was found.
     pub what: String,
+    /// What to type, where it is more than bringing the object back from a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 impl CheckFinding {
@@ -76,6 +86,16 @@ impl CheckFinding {
             object: object.into(),
             invariant,
             what: what.into(),
+            next: None,
+        }
+    }
+
+    /// The same with what to type.
+    #[must_use]
+    pub fn then(self, next: impl Into<String>) -> CheckFinding {
+        CheckFinding {
+            next: Some(next.into()),
+            ..self
         }
     }
 

@@ -403,7 +403,35 @@ impl LogPlace {
         Place::new(key, format!("{}/{source}/{branch}/{hour}.{epoch}", self.engine))
     }
 
-    /// What every log index begins with.
+    /// What every wrap of the log's epochs begins with.
+    pub fn keys_prefix(&self) -> Result<Prefix, RepositoryError> {
+        Ok(Prefix::new(format!(
+            "{}/keys/{}/",
+            log_root(self.engine),
+            self.source
+        ))?)
+    }
+
+    /// What the log indexes of all branches begin with.
+    pub fn all_indexes_prefix(&self) -> Result<Prefix, RepositoryError> {
+        Ok(Prefix::new(format!(
+            "{}/index/{}/",
+            log_root(self.engine),
+            self.source
+        ))?)
+    }
+
+    /// Reads a log index's name back, of whichever branch.
+    pub fn of_any_index(&self, key: &Key) -> Option<(Branch, String, EpochId)> {
+        let rest = key
+            .as_str()
+            .strip_prefix(self.all_indexes_prefix().ok()?.as_str())?;
+        let branch = rest.rsplit_once('/')?.0.parse().ok()?;
+        let (hour, epoch) = self.of_index(&branch, key)?;
+        Some((branch, hour, epoch))
+    }
+
+    /// What every log index of a branch begins with.
     pub fn indexes_prefix(&self, branch: &Branch) -> Result<Prefix, RepositoryError> {
         Ok(Prefix::new(format!(
             "{}/index/{}/{branch}/",

@@ -25,7 +25,10 @@ pub use base::{
     Head, HeadKeyIds, HeadLog, HeadVerdict, HeadsSeen, NamedObject, PackReading, Totals, UnreadableHead,
     expires_at,
 };
-pub use check::{BackupContent, CheckFinding, Invariant, LogCheck, LogIndexes, Unsettled};
+pub use check::{
+    BackupContent, CheckFinding, Hole, HoleContext, HoleKind, Indexed, Invariant, LogCheck, LogIndexes,
+    RunsWanted, Unsettled,
+};
 pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};
 pub use error::RepositoryError;
 pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};

@@ -12,7 +12,8 @@ use crate::session::Session;
 use crate::units::count;
 use backstay_engine::jobs::verify::{Depth, Recording, Verified, VerifiedService, VerifyJob};
 use backstay_postgres::wal::PostgresLog;
-use backstay_terms::{ByteCount, EngineKind};
+use backstay_repository::HoleKind;
+use backstay_terms::{ByteCount, EngineKind, Lsn};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -74,6 +75,30 @@ impl Report for Outcome {
             text.push_str(&format!(
                 "{mark} {invariant}  {object}: {}\n",
                 clean(&finding.what)
+            ));
+            if let Some(next) = &finding.next {
+                text.push_str(&format!("  next: {}\n", clean(next)));
+            }
+        }
+        for hole in &verified.holes {
+            let (mark, from, to) = (
+                look.mark(Mark::Warning),
+                Lsn::from(hole.range.from),
+                Lsn::from(hole.range.to),
+            );
+            let (what, next) = match hole.kind {
+                HoleKind::Declared => (
+                    "is a gap that the stream declared when it attached after it: nothing in it can be recovered",
+                    "backstay wal gaps",
+                ),
+                _ => (
+                    "is not stored yet: an upload of it may be under way",
+                    "backstay verify",
+                ),
+            };
+            text.push_str(&format!(
+                "{mark} log of {} from {from} to {to} {what}\n  next: {next}\n",
+                hole.branch
             ));
         }
         for late in &verified.unsettled {

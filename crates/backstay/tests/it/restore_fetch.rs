@@ -5,6 +5,7 @@ use crate::program::{Place, Run};
 use backstay_clock::SystemClock;
 use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
 use backstay_testkit::pg::{Owner, PgServer, Stop, free_port, parse};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A primary that was backed up and died, its standby that was promoted and followed, and what they stored.
@@ -132,8 +133,77 @@ async fn a_copy_that_fetches_its_log_is_the_copy_that_has_it_placed() {
     assert_eq!(fetched.told["segments"], 0);
     assert!(placed.told["plan"]["restore_command"].is_null());
     assert!(placed.segments >= 5, "{} files in pg_wal", placed.segments);
+    verify_misses_a_lost_range(&scene.place);
     a_command_that_the_server_cannot_run_is_refused(&scene);
     drop(scene.promoted);
+}
+
+/// Two timelines, each streamed and left: nothing is missed. Then one range goes.
+fn verify_misses_a_lost_range(place: &Place) {
+    let whole = place.run("verify main");
+    assert_eq!(whole.exit, 0, "{}{}", whole.out, whole.err);
+    let settled = place.directory.join("backups/wal-archive/settled/main");
+    let mut ranges = Vec::new();
+    for system in std::fs::read_dir(settled).unwrap() {
+        for branch in std::fs::read_dir(system.unwrap().path()).unwrap() {
+            let names = std::fs::read_dir(branch.unwrap().path()).unwrap();
+            ranges.extend(names.map(|name| name.unwrap().path()));
+        }
+    }
+    ranges.sort();
+    // The second of the first timeline; what is live of it goes too.
+    let lost = &ranges[1];
+    let positions: Vec<&str> = lost
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .split(['-', '.'])
+        .collect();
+    let (from, to) = (positions[0].to_owned(), positions[1].to_owned());
+    let body = std::fs::read(lost).unwrap();
+    std::fs::remove_file(lost).unwrap();
+    let live = PathBuf::from(
+        lost.parent()
+            .unwrap()
+            .display()
+            .to_string()
+            .replace("/settled/", "/live/"),
+    );
+    let mut removed = Vec::new();
+    for name in std::fs::read_dir(live).into_iter().flatten() {
+        let path = name.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name[..16] < *to && name[17..33] > *from {
+            removed.push((path.clone(), std::fs::read(&path).unwrap()));
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    for depth in ["list", "structure", "everything"] {
+        let verified = place.run(&format!("verify main --depth {depth}"));
+        assert_eq!(verified.exit, 9, "{depth}: {}", verified.out);
+        let said = "is not stored any more: it was stored or confirmed, and no restore can cross it\n  next: bring it back";
+        assert!(verified.out.contains(said), "{depth}: {}", verified.out);
+        let lsn = format!(
+            "{:X}/{:X}",
+            u64::from_str_radix(&from, 16).unwrap() >> 32,
+            u64::from_str_radix(&from[8..], 16).unwrap()
+        );
+        assert!(
+            verified.out.contains(&format!("from {lsn} to ")),
+            "{depth}: {}",
+            verified.out
+        );
+        assert!(
+            verified.out.contains("see: backstay wal gaps main"),
+            "{depth}: {}",
+            verified.out
+        );
+    }
+    std::fs::write(lost, body).unwrap();
+    for (path, body) in removed {
+        std::fs::write(path, body).unwrap();
+    }
 }
 
 fn a_command_that_the_server_cannot_run_is_refused(scene: &Scene) {

@@ -158,4 +158,26 @@ async fn one_damaged_backup_stops_no_other_and_is_named_by_whoever_passes_over_i
         let verified = place.run("verify main --depth structure");
         assert_eq!(verified.exit, 0, "{}", verified.out);
     }
+    a_lost_head_is_missed(&scene, &head);
+}
+
+fn a_lost_head_is_missed(scene: &Scene, head: &Path) {
+    let Scene { place, older, .. } = scene;
+    std::fs::remove_file(head).unwrap();
+    for depth in ["list", "structure", "everything"] {
+        let verified = place.run(&format!("verify main --depth {depth}"));
+        assert_eq!(verified.exit, 9, "{depth}: {}", verified.out);
+        let said = format!(
+            "✗ REPO-4  {}: the head of backup {older} is not there: the run ",
+            scene.name_of(head)
+        );
+        assert!(verified.out.contains(&said), "{depth}: {}", verified.out);
+        let next = "  next: bring it back from a copy of the repository, or: backstay backup main\n";
+        assert!(verified.out.contains(next), "{depth}: {}", verified.out);
+        assert!(
+            verified.out.ends_with("1 thing wrong\n"),
+            "{depth}: {}",
+            verified.out
+        );
+    }
 }

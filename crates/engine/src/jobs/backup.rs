@@ -4,6 +4,10 @@
 //! sees. The run is recorded before and after.
 //! Not here: when backups are due (plan::schedule, later), the order of writes (backstay-repository).
 
+mod committed;
+
+pub(crate) use committed::Committed;
+
 use crate::{EngineError, Fact, Observer};
 use backstay_repository::{
     BackupOrder, BackupSummary, BaseWriter, EndPoint, Head, HeadLog, HeadVerdict, Repository, RunFinished,
@@ -44,7 +48,7 @@ impl BackupJob {
             Ok(head) => (
                 RunResult::Succeeded,
                 None,
-                serde_json::json!({ "backup": head.backup, "totals": head.totals }),
+                Committed::of(head).figures(&head.totals),
             ),
             Err(error) => (
                 RunResult::Failed,

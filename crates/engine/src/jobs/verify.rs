@@ -5,16 +5,20 @@
 //! are changed by nobody here; only the records of the run are written, and those only if wished.
 //! Not here: the checks themselves (backstay-repository::check), records inside the log (the adapters).
 
+mod holes;
+mod lost;
 mod walk;
 
 use crate::EngineError;
 use backstay_repository::{
-    BranchObjects, CheckFinding, HeadState, Inventory, LineageRecord, LogCheck, LogStore, Repository,
-    RunFinished, RunResult, Unsettled,
+    BranchObjects, CheckFinding, HeadState, Hole, Indexed, Inventory, LineageRecord, LogCheck, LogStore,
+    Repository, RunFinished, RunResult, RunsWanted, Unsettled,
 };
 use backstay_source::LogFormat;
 use backstay_terms::{Branch, EngineKind, SourceName};
+use holes::Look;
 use jiff::SignedDuration;
+use lost::Backups;
 use serde::Serialize;
 use std::sync::Arc;
 use walk::Walk;
@@ -25,9 +29,10 @@ use crate::plan::retention::ExpiryPolicy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
-    /// What heads and tables name is there with its size; every name can be read. Needs the facts keys.
+    /// What heads, tables and records of backups name is there with its size; the log has no holes; every name can be read.
+    /// Needs the facts keys.
     Listed,
-    /// Tables fit each other; range indexes, lineage records, history files and envelopes open. Needs all keys.
+    /// Tables fit each other; range and log indexes, every kind of record and every wrap of keys open. Needs all keys.
     Structure,
     /// Every pack, range and manifest is read, every SHA-256 and every overlap compared, every record's checksum.
     Everything,
@@ -115,6 +120,8 @@ pub struct Verified {
     pub findings: Vec<CheckFinding>,
     /// Log that only live ranges have held for more than a day: nothing is lost yet; run settle.
     pub unsettled: Vec<Unsettled>,
+    /// Holes of the log that are no findings: declared by an attachment, or being filled now.
+    pub holes: Vec<Hole>,
 }
 
 impl Verified {
@@ -171,7 +178,9 @@ impl VerifyJob {
             services: Vec::new(),
             findings: Vec::new(),
             unsettled: Vec::new(),
+            holes: Vec::new(),
         };
+        let mut backups = Backups::default();
         let services = match self.services.is_empty() {
             true => self.repository.every_source().await?,
             false => self.services.clone(),
@@ -181,24 +190,47 @@ impl VerifyJob {
             verified.findings.extend(findings);
         }
         for (engine, source) in services {
-            let counts = self.service(engine, &source, &mut verified).await?;
+            let counts = self.service(engine, &source, &mut backups, &mut verified).await?;
             verified.services.push(VerifiedService {
                 engine,
                 source,
                 counts,
             });
         }
+        self.runs(&backups, &mut verified).await?;
         Ok(verified)
+    }
+
+    /// Run records, and the backups that they say were committed.
+    async fn runs(&self, backups: &Backups, verified: &mut Verified) -> Result<(), EngineError> {
+        let wanted = match self.depth {
+            Depth::Listed => RunsWanted::Ended("backup"),
+            Depth::Structure | Depth::Everything => RunsWanted::All,
+        };
+        let (ended, findings) = self.repository.check_runs(wanted).await?;
+        verified.findings.extend(findings);
+        let is_meant = |run: &&RunFinished| {
+            let of_service = |(_, source): &(EngineKind, SourceName)| source.as_str() == run.started.source;
+            run.started.verb == "backup" && (self.services.is_empty() || self.services.iter().any(of_service))
+        };
+        for run in ended.iter().filter(is_meant) {
+            verified
+                .findings
+                .extend(backups.missed(&self.repository, run).await?);
+        }
+        Ok(())
     }
 
     async fn service(
         &self,
         engine: EngineKind,
         source: &SourceName,
+        backups: &mut Backups,
         verified: &mut Verified,
     ) -> Result<VerifyCounts, EngineError> {
         let now = self.repository.now();
         let inventory = self.repository.inventory(engine, source, now).await?;
+        backups.add(&inventory);
         let mut counts = listed(&inventory);
         let strays = inventory
             .strays
@@ -208,6 +240,7 @@ impl VerifyJob {
         self.backups(&inventory, &mut counts, verified).await?;
         let log = LogStore::new(&self.repository, engine, source);
         let records = self.facts(&log, &inventory, &mut counts, verified).await?;
+        self.holes(&log, &inventory, &records, verified).await?;
         for branch in &inventory.branches {
             let size = segment_size(&records, &branch.branch);
             self.branch(engine, &log, branch, size, &mut counts, verified)
@@ -256,6 +289,8 @@ impl VerifyJob {
         let (records, findings) = log.check_records(&branches).await?;
         counts.records += records.len() as u64;
         verified.findings.extend(findings);
+        let findings = self.repository.check_key_names(inventory).await?;
+        verified.findings.extend(findings);
         if self.depth >= Depth::Structure {
             let (opened, findings) = log.check_histories(&records).await?;
             counts.histories += opened;
@@ -266,6 +301,36 @@ impl VerifyJob {
             verified.findings.extend(findings);
         }
         Ok(records)
+    }
+
+    /// Holes of the log, and its indexes: they tell what was stored once. A mere listing opens them only for a hole.
+    async fn holes(
+        &self,
+        log: &LogStore,
+        inventory: &Inventory,
+        records: &[LineageRecord],
+        verified: &mut Verified,
+    ) -> Result<(), EngineError> {
+        let none = Indexed::new();
+        let look = |indexed| Look {
+            log,
+            inventory,
+            records,
+            indexed,
+            now: self.repository.now(),
+        };
+        if self.depth == Depth::Listed && look(&none).holes().await?.is_empty() {
+            return Ok(());
+        }
+        let (indexed, findings) = log.check_indexes().await?;
+        verified.findings.extend(findings);
+        for hole in look(&indexed).holes().await? {
+            match holes::finding(inventory.engine, &inventory.source, &hole) {
+                Some(finding) => verified.findings.push(finding),
+                None => verified.holes.push(hole),
+            }
+        }
+        Ok(())
     }
 
     async fn branch(

@@ -1,12 +1,11 @@
-//! Checks what a log's bytes need around them: lineage records, history files, envelopes.
+//! Checks what a log's bytes need around them: lineage records and history files.
 //!
 //! Promise: each object is opened on its own, so that a damaged one hides no other.
-//! Not here: deciding lineages (log::lineage).
+//! Not here: deciding lineages (log::lineage), envelopes (wraps).
 
 use super::{CheckFinding, Invariant, keep};
-use crate::layout::EnvelopePlace;
-use crate::{LineageRecord, LogStore, Repository, RepositoryError};
-use backstay_terms::{Branch, EngineKind, SourceName};
+use crate::{LineageRecord, LogStore, RepositoryError};
+use backstay_terms::Branch;
 use std::collections::BTreeSet;
 
 impl LogStore {
@@ -83,37 +82,6 @@ impl LogStore {
         }
         findings.sort_by(|a, b| (&a.object, &a.what).cmp(&(&b.object, &b.what)));
         findings.dedup();
-        Ok((opened, findings))
-    }
-}
-
-impl Repository {
-    /// Opens every envelope of a source.
-    pub async fn check_envelopes(
-        &self,
-        engine: EngineKind,
-        source: &SourceName,
-    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
-        let prefix = format!("{engine}/{source}/");
-        self.open_envelopes(|envelope| envelope.name.starts_with(&prefix))
-            .await
-    }
-
-    /// Opens every envelope of the months of facts.
-    pub async fn check_months(&self) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
-        self.open_envelopes(|envelope| envelope.name.starts_with("facts/"))
-            .await
-    }
-
-    async fn open_envelopes(
-        &self,
-        wanted: impl Fn(&EnvelopePlace) -> bool,
-    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
-        let (mut opened, mut findings) = (0, Vec::new());
-        for envelope in self.envelopes().await?.iter().filter(|e| wanted(e)) {
-            let keys = self.open_envelope(envelope).await;
-            opened += u64::from(keep(&mut findings, &envelope.name, keys)?.is_some());
-        }
         Ok((opened, findings))
     }
 }

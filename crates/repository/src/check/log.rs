@@ -40,7 +40,7 @@ pub struct LogIndexes {
 #[derive(Debug)]
 pub struct LogCheck<'a> {
     log: &'a LogStore,
-    objects: &'a BranchObjects,
+    pub(super) objects: &'a BranchObjects,
 }
 
 impl<'a> LogCheck<'a> {

@@ -400,4 +400,3 @@ fn whole_chunks(mut sealed: Bytes, all: u64) -> Bytes {
     }
     sealed
 }
-

@@ -9,7 +9,8 @@ use crate::shelf::{Shelf, Written, branch, key, log_bytes, name};
 use backstay_clock::SeededChance;
 use backstay_engine::Silent;
 use backstay_engine::jobs::stream::{Cadence, StreamJob, Wish};
-use backstay_repository::{LogStore, Repository, missing, stretches};
+use backstay_engine::jobs::verify::{Depth, Recording, VerifyJob};
+use backstay_repository::{HoleKind, LogStore, Repository, missing, stretches};
 use backstay_source::Resume;
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore};
 use backstay_terms::{EngineKind, LogRange, Position};
@@ -82,6 +83,22 @@ async fn assert_told_the_truth(shelf: &Shelf, server: &FakeServer, what: &str) {
     }
 }
 
+/// Verification takes what an attachment declared for no damage, and says that it is a gap.
+async fn assert_declared(shelf: &Shelf, what: &str) {
+    let job = VerifyJob {
+        repository: shelf.open().await,
+        services: vec![],
+        depth: Depth::Structure,
+        formats: vec![],
+        recording: Recording::Skipped,
+    };
+    let verified = job.run().await.unwrap();
+    assert_eq!(verified.findings, vec![], "{what}");
+    assert!(!verified.holes.is_empty(), "{what}");
+    let declared = verified.holes.iter().all(|hole| hole.kind == HoleKind::Declared);
+    assert!(declared, "{what}: {:?}", verified.holes);
+}
+
 async fn sweep(timeline: u32) -> u64 {
     let shelf = shelf().await;
     let counting = CrashPlan::never();
@@ -103,6 +120,7 @@ async fn sweep(timeline: u32) -> u64 {
             stream(copy.open().await, &server).await;
             assert_eq!(server.slot(), END, "{what}");
             assert_told_the_truth(&copy, &server, &what).await;
+            assert_declared(&copy, &what).await;
         }
     }
     counting.count()

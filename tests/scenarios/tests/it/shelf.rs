@@ -3,16 +3,16 @@
 //! Promise: the clock stands until a test moves it; content comes from seeds.
 //! Not here: real servers.
 
-use backstay_clock::{Chance, SeededChance, SimClock};
+use backstay_clock::{Chance, Clock, SeededChance, SimClock};
 use backstay_codec::SecretKey;
 use backstay_repository::{
     AttachReason, BackupOrder, BackupSummary, BaseWriter, EndPoint, Head, HeadLog, HeadVerdict, LineageKind,
-    LineageRecord, LogStore, LogWriter, Parent, Recipient, Repository,
+    LineageRecord, LogStore, LogWriter, Parent, Recipient, Repository, RunFinished, RunResult, Wanted,
 };
 use backstay_store::{Key, MemoryImage, MemoryStore, Store};
 use backstay_terms::{
     Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, LogPoint,
-    LogPointKind, LogRange, Position, RecordBounds, RetentionClass, SourceName, TransactionBounds,
+    LogPointKind, LogRange, Position, RecordBounds, RetentionClass, RunId, SourceName, TransactionBounds,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -120,6 +120,18 @@ impl Shelf {
         key: Recipient,
     ) -> Result<Repository, backstay_repository::RepositoryError> {
         Repository::open(store, Arc::new(self.clock.clone()), self.chance(), &[key]).await
+    }
+
+    /// Opened with several keys.
+    pub async fn open_for(&self, recipients: &[Recipient]) -> Repository {
+        let store = Arc::new(self.memory.clone());
+        let opened = Repository::open(store, Arc::new(self.clock.clone()), self.chance(), recipients).await;
+        opened.unwrap()
+    }
+
+    /// The time, so many seconds from now.
+    pub fn clock_at(&self, seconds: i64) -> jiff::Timestamp {
+        self.clock.now() + jiff::SignedDuration::from_secs(seconds)
     }
 
     pub fn names(&self, part: &str) -> Vec<Key> {
@@ -257,6 +269,27 @@ impl Shelf {
         levels: &[Written],
         seed: u64,
     ) {
+        self.write_log(branch, borders, previous, levels, seed).await;
+    }
+
+    /// Settled log whose index is stored too, as a stream leaves it that was stopped.
+    pub async fn log_indexed(&self, branch: Branch, borders: &[u64], previous: u64) {
+        let seed = u64::from(branch.lineage.0);
+        let mut writer = self
+            .write_log(branch, borders, previous, &[Written::Settled], seed)
+            .await;
+        let index = writer.cut_index(Wanted::Everything).unwrap().unwrap();
+        index.run().await.unwrap();
+    }
+
+    async fn write_log(
+        &self,
+        branch: Branch,
+        borders: &[u64],
+        previous: u64,
+        levels: &[Written],
+        seed: u64,
+    ) -> LogWriter {
         let repository = self.open().await;
         let place = LogStore::new(&repository, EngineKind::Postgres, &name())
             .place()
@@ -280,6 +313,46 @@ impl Shelf {
                 writer.complete(&stored);
             }
         }
+        writer
+    }
+
+    /// Live log of one writer, of whose uploads these, by number, never arrive.
+    pub async fn log_overtaking(&self, branch: Branch, borders: &[u64], previous: u64, never: &[usize]) {
+        let repository = self.open().await;
+        let place = LogStore::new(&repository, EngineKind::Postgres, &name())
+            .place()
+            .clone();
+        let epoch = repository.new_id("log").unwrap();
+        let mut writer = LogWriter::begin(&repository, place, branch, epoch).await.unwrap();
+        let mut previous = previous;
+        for (number, pair) in borders.windows(2).enumerate() {
+            let (from, to) = (pair[0], pair[1]);
+            let bytes = Bytes::from(log_bytes(u64::from(branch.lineage.0), from, to));
+            writer
+                .append(Position(from), bytes, facts(from, to, previous))
+                .unwrap();
+            previous = from;
+            let upload = writer.cut_live(self.segment, None).unwrap().unwrap();
+            if !never.contains(&number) {
+                upload.run().await.unwrap();
+            }
+        }
+    }
+
+    /// The records of the run that took a backup, as the job writes them; `figures` may leave out what earlier versions did.
+    pub async fn committed(&self, head: &Head, figures: serde_json::Value) -> RunId {
+        let repository = self.open().await;
+        let started = repository.run_started("backup", name().as_str()).await.unwrap();
+        let run = started.run.clone();
+        let record = RunFinished {
+            started,
+            finished: head.finished,
+            result: RunResult::Succeeded,
+            error: None,
+            figures,
+        };
+        repository.run_finished(&record).await.unwrap();
+        run
     }
 
     /// A settled range that holds the record which ended a backup.

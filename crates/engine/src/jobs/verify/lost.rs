@@ -1,0 +1,123 @@
+//! Finds backups that a run committed, that are still promised, and whose head is not there.
+//!
+//! Promise: a backup past its promise may have expired, and one whose run never said that it succeeded may have died: neither
+//! is missed. What is missed is looked for once more before it is named.
+//! Not here: what a run record says (jobs::backup::committed).
+
+use crate::EngineError;
+use crate::jobs::backup::Committed;
+use backstay_repository::layout::BackupPlace;
+use backstay_repository::{
+    CheckFinding, HeadState, Invariant, Inventory, Repository, RunFinished, expires_at,
+};
+use backstay_terms::{BackupId, EngineKind, RetentionClass, SourceName};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whoever expired it may have had another clock.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
+
+/// The backups of one source by their names.
+#[derive(Debug, Default)]
+pub(super) struct Backups {
+    heads: BTreeSet<BackupId>,
+    /// What is left of those without a head: its class, and how many tables and packs.
+    parts: BTreeMap<BackupId, (RetentionClass, usize)>,
+}
+
+impl Backups {
+    /// Adds what is listed of a source.
+    pub fn add(&mut self, inventory: &Inventory) {
+        for backup in &inventory.backups {
+            let id = backup.place.backup.clone();
+            match backup.head {
+                HeadState::Absent => drop(
+                    self.parts
+                        .insert(id, (backup.place.class, backup.parts().count())),
+                ),
+                HeadState::Opened(..) | HeadState::Closed(..) => drop(self.heads.insert(id)),
+            }
+        }
+    }
+
+    /// The finding for a backup that is missed, unless it may have gone by right.
+    pub async fn missed(
+        &self,
+        repository: &Repository,
+        run: &RunFinished,
+    ) -> Result<Option<CheckFinding>, EngineError> {
+        let Some(committed) = Committed::by(run) else {
+            return Ok(None);
+        };
+        if self.heads.contains(&committed.backup) {
+            return Ok(None);
+        }
+        let parts = self.parts.get(&committed.backup);
+        let promised = promised_until(&committed, run, parts.map(|(class, _)| *class));
+        let now = repository
+            .now()
+            .saturating_add(CLOCKS_DIFFER)
+            .unwrap_or(Timestamp::MAX);
+        let Some(source) = run
+            .started
+            .source
+            .parse::<SourceName>()
+            .ok()
+            .filter(|_| now < promised)
+        else {
+            return Ok(None);
+        };
+        // It may have been committed after the names were listed.
+        for engine in [EngineKind::Postgres, EngineKind::Redis, EngineKind::Qdrant] {
+            let places = repository.backup_places(engine, &source).await?;
+            if places.iter().any(|place| place.backup == committed.backup) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(finding(&committed, run, source, promised, parts)))
+    }
+}
+
+/// Records of earlier versions do not tell the class: what is left of the backup does, or else it is the shortest.
+fn promised_until(committed: &Committed, run: &RunFinished, left: Option<RetentionClass>) -> Timestamp {
+    let began = run.started.started;
+    let class = committed.class.or(left).unwrap_or(RetentionClass::Days35);
+    committed
+        .expires_at
+        .unwrap_or_else(|| expires_at(class, began, began))
+}
+
+fn finding(
+    committed: &Committed,
+    run: &RunFinished,
+    source: SourceName,
+    promised: Timestamp,
+    parts: Option<&(RetentionClass, usize)>,
+) -> CheckFinding {
+    let next = format!("bring it back from a copy of the repository, or: backstay backup {source}");
+    let left = match parts {
+        Some((_, count)) => {
+            format!("{count} of its tables and packs are there, and nothing opens them without it")
+        }
+        None => "and nothing else of it is there".to_owned(),
+    };
+    let what = format!(
+        "the head of backup {} is not there: the run {} committed it on {}, and it is promised until {promised}; {left}",
+        committed.backup, run.started.run, run.finished
+    );
+    let at = place_of(committed, source.clone(), parts.map(|(class, _)| *class));
+    let object = at.unwrap_or_else(|| format!("a backup of {source}"));
+    CheckFinding::new(object, Invariant::Repo4, what).then(next)
+}
+
+fn place_of(committed: &Committed, source: SourceName, left: Option<RetentionClass>) -> Option<String> {
+    let place = BackupPlace {
+        // The only engine that is backed up yet.
+        engine: EngineKind::Postgres,
+        source,
+        class: committed.class.or(left)?,
+        generation: committed.generation.clone()?,
+        backup: committed.backup.clone(),
+    };
+    Some(place.head().ok()?.key.to_string())
+}
