@@ -46,6 +46,8 @@ struct Shared {
     place: String,
     /// Directories whose whole path is known to be on disk, so that a put need not fsync it again.
     durable: Mutex<BTreeSet<String>>,
+    /// What listings have passed over; see [`Store::passed_over`].
+    passed_over: Mutex<BTreeSet<String>>,
     /// Makes the names of temporary files of this process differ.
     temporaries: AtomicU64,
 }
@@ -77,6 +79,7 @@ impl LocalDirectory {
                 clock,
                 place,
                 durable: Mutex::default(),
+                passed_over: Mutex::default(),
                 temporaries: AtomicU64::new(0),
             }),
         }
@@ -201,6 +204,10 @@ impl Store for LocalDirectory {
             lifecycle: Support::No,
             clock: StoreClock::ThisMachine,
         })
+    }
+
+    fn passed_over(&self) -> Vec<String> {
+        self.shared.passed_over().iter().cloned().collect()
     }
 }
 

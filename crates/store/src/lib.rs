@@ -89,4 +89,10 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// What kind of store this is, what it supports, and its clock if it has one.
     async fn facts(&self) -> Result<StoreFacts, StoreError>;
+
+    /// Names that listings so far have passed over because they lead neither to an object nor to a folder: in a directory,
+    /// symbolic links, pipes, sockets, devices. Objects may be hidden behind them. A wrapper answers for what it wraps.
+    fn passed_over(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

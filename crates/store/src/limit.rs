@@ -131,4 +131,8 @@ impl Store for LimitedStore {
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         self.inner.facts().await
     }
+
+    fn passed_over(&self) -> Vec<String> {
+        self.inner.passed_over()
+    }
 }

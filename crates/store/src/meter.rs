@@ -221,4 +221,8 @@ impl Store for MeteredStore {
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         self.counted(Operation::Facts, self.inner.facts().await)
     }
+
+    fn passed_over(&self) -> Vec<String> {
+        self.inner.passed_over()
+    }
 }

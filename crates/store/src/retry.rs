@@ -205,4 +205,8 @@ impl Store for RetryingStore {
     async fn facts(&self) -> Result<StoreFacts, StoreError> {
         self.again(|| self.inner.facts()).await
     }
+
+    fn passed_over(&self) -> Vec<String> {
+        self.inner.passed_over()
+    }
 }

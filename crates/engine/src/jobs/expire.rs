@@ -47,6 +47,7 @@ impl ExpireJob {
         let now = self.repository.now();
         let since = now.checked_sub(RESTORE_MAX).unwrap_or(now);
         let inventory = self.repository.inventory(self.engine, &self.name, since).await?;
+        self.refuse_hidden()?;
         Ok(retention::plan(&inventory, &self.policy, now))
     }
 
@@ -123,6 +124,20 @@ impl ExpireJob {
             figures: serde_json::json!({ "objects": done.removed.objects, "bytes": done.removed.bytes }),
         };
         Ok(self.repository.run_finished(&record).await?)
+    }
+
+    /// A head that a link hides would make its packs look uncommitted.
+    fn refuse_hidden(&self) -> Result<(), EngineError> {
+        match self.repository.store().passed_over().first() {
+            None => Ok(()),
+            Some(name) => Err(EngineError::Refused {
+                what: format!(
+                    "{name} in the repository is a link or special file: what it hides is not known, so nothing may go"
+                ),
+                advice: "remove it, or put the objects themselves in its place, then run expire again"
+                    .to_owned(),
+            }),
+        }
     }
 
     async fn refuse_skew(&self) -> Result<(), EngineError> {

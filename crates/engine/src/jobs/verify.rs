@@ -198,6 +198,10 @@ impl VerifyJob {
             });
         }
         self.runs(&backups, &mut verified).await?;
+        let passed_over = self.repository.store().passed_over();
+        verified
+            .findings
+            .extend(passed_over.iter().map(|name| CheckFinding::passed_over(name)));
         Ok(verified)
     }
 

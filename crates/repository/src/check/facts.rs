@@ -91,4 +91,11 @@ impl CheckFinding {
     pub fn stray(name: &str) -> CheckFinding {
         CheckFinding::new(name, Invariant::Repo1, "its name is none of this format")
     }
+
+    /// A name in the repository that leads to no object and no folder, where objects may be hidden.
+    pub fn passed_over(name: &str) -> CheckFinding {
+        let what = "it is a link or special file, which this program never writes and never follows: remove it, or put the \
+                    objects themselves in its place";
+        CheckFinding::new(name, Invariant::Repo1, what)
+    }
 }

@@ -1,12 +1,18 @@
 //! Listings of a directory tree in the byte order of whole names.
 //!
 //! Promise: reads only the directories that the prefix and the starting point need, and stops one
-//! name after the limit. Hidden names, temporary files and what cannot be a name are left out.
+//! name after the limit. Hidden names, temporary files and what cannot be a name are left out. What could be a name and
+//! leads to no file and no directory (a symbolic link, a pipe, a socket, a device) is passed over and never followed: we
+//! wrote none, and one of them must not stop every restore. It is warned of once and remembered, because what lies behind
+//! it is hidden.
 //! Not here: pages beyond the first (listing).
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::{MutexGuard, PoisonError};
 
 use rustix::io::Errno;
+use tracing::warn;
 
 use super::errors::is;
 use super::writing::join;
@@ -51,12 +57,30 @@ impl Shared {
     }
 }
 
+impl Shared {
+    pub(super) fn passed_over(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass_over(&self, name: &str) {
+        if self.passed_over().insert(name.to_owned()) {
+            let place = &self.place;
+            warn!(%place, name, "a link or special file in the repository is passed over; it is not ours: remove it");
+        }
+    }
+}
+
 impl Walk<'_> {
     /// Adds the names below a directory until one more than the limit is found.
     fn visit(&mut self, directory: &str) -> io::Result<()> {
         let wanted = match self.in_order(directory) {
             // Nothing has been written there yet, it was removed meanwhile, or it is an object.
             Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::NOTDIR) => return Ok(()),
+            // A link stands in its place, or on the way to it.
+            Err(error) if is(&error, Errno::LOOP) => {
+                self.shared.pass_over(directory);
+                return Ok(());
+            }
             wanted => wanted?,
         };
         for (path, kind) in wanted {
@@ -65,7 +89,12 @@ impl Walk<'_> {
             }
             match kind {
                 EntryKind::Directory => self.visit(path.trim_end_matches('/'))?,
-                EntryKind::File | EntryKind::Other => self.add(path)?,
+                EntryKind::File => self.add(path)?,
+                EntryKind::Other => {
+                    if let Ok(key) = Key::new(path) {
+                        self.shared.pass_over(key.as_str());
+                    }
+                }
             }
         }
         Ok(())

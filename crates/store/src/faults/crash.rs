@@ -247,4 +247,8 @@ impl Store for CrashStore {
         let call = Call::on_store(Operation::Facts);
         self.step(call, self.inner.facts()).await
     }
+
+    fn passed_over(&self) -> Vec<String> {
+        self.inner.passed_over()
+    }
 }

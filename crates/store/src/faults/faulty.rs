@@ -370,6 +370,10 @@ impl Store for FaultyStore {
         let facts = self.inner.facts().await?;
         Self::end(fault, call, facts)
     }
+
+    fn passed_over(&self) -> Vec<String> {
+        self.inner.passed_over()
+    }
 }
 
 fn timeout(call: Call) -> StoreError {

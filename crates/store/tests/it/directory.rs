@@ -54,14 +54,40 @@ async fn no_call_follows_a_symbolic_link_out_of_the_root() {
 }
 
 #[tokio::test]
-async fn a_symbolic_link_with_the_name_of_an_object_makes_a_listing_fail_loudly() {
-    let scratch = Scratch::new();
-    symlink("/etc/passwd", scratch.path().join("object")).unwrap();
-    let error = list_all(&open(&scratch).await, &Prefix::everything(), None).await;
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        "cannot list *: a symbolic link or special file is in the way; a repository directory holds none"
-    );
+async fn what_is_no_file_and_no_directory_is_passed_over_and_named() {
+    let (scratch, outside) = (Scratch::new(), Scratch::new());
+    let store = open(&scratch).await;
+    for name in ["live/a/1", "live/b/1"] {
+        store.put_if_absent(&key(name), Bytes::from("1")).await.unwrap();
+    }
+    std::fs::write(outside.path().join("hidden"), "secret").unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    symlink(outside.path(), at("live/a/0")).unwrap();
+    symlink(outside.path().join("hidden"), at("live/a/2")).unwrap();
+    symlink("/nowhere", at("live/aa")).unwrap();
+    std::os::unix::net::UnixListener::bind(at("live/b/0")).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("live/b/2"),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .unwrap();
+    std::fs::create_dir_all(at("live/b/3/empty")).unwrap();
+    // In the place of a whole folder, and not a name of ours at all.
+    symlink(outside.path(), at("held")).unwrap();
+    symlink(outside.path(), at("lost+found")).unwrap();
+    assert_eq!(names(&store, "").await, ["live/a/1", "live/b/1"]);
+    assert_eq!(names(&store, "live/a/").await, ["live/a/1"]);
+    assert_eq!(names(&store, "held/").await, Vec::<String>::new());
+    let expected = ["held", "live/a/0", "live/a/2", "live/aa", "live/b/0", "live/b/2"];
+    assert_eq!(store.passed_over(), expected);
+    // Nor is it written into: what is put there would lie outside.
+    let put = store.put_if_absent(&key("held/new"), Bytes::from("x")).await;
+    assert!(matches!(put, Err(StoreError::Other { .. })), "{put:?}");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
 #[tokio::test]
