@@ -80,6 +80,7 @@ codes! {
     BeforeWindow = 6011, OutsideWindow, "the target is before the first point that can be recovered";
     AfterWindow = 6012, OutsideWindow, "the target is after the last point that can be recovered";
     InGap = 6013, OutsideWindow, "the target is in a gap of the log";
+    TargetAmbiguous = 6014, OutsideWindow, "the target means several points of the stored log, or may";
     Busy = 7001, Conflict, "somebody else uses what is needed";
     ForeignObject = 7002, Conflict, "another writer has stored other bytes under our name";
     StoreUnreachable = 8001, Unreachable, "the store cannot be reached or does not answer";

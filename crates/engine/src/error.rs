@@ -23,6 +23,8 @@ pub enum ErrorKind {
     AfterWindow,
     /// The target, or the way to it, lies in a gap of the log.
     InGap,
+    /// The target means several points.
+    Ambiguous,
     /// Someone else holds it.
     Conflict,
     /// Store or server unreachable.
@@ -63,6 +65,14 @@ pub enum EngineError {
         /// Why, and the nearest points that can be reached.
         what: String,
         /// What to type instead.
+        advice: String,
+    },
+    /// The target means several points of the stored log.
+    #[error("{what}")]
+    Ambiguous {
+        /// Why, and which.
+        what: String,
+        /// How to name one of them.
         advice: String,
     },
     /// There is no such backup, run or service.
@@ -121,6 +131,7 @@ impl EngineError {
                 side: Side::After, ..
             } => ErrorKind::AfterWindow,
             Self::Unreachable { side: Side::Gap, .. } => ErrorKind::InGap,
+            Self::Ambiguous { .. } => ErrorKind::Ambiguous,
             Self::NoSuchThing { .. } => ErrorKind::NoSuchThing,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Integrity { .. } => ErrorKind::Integrity,
@@ -134,6 +145,7 @@ impl EngineError {
             Self::Repository(error) => error.advice(),
             Self::Source(error) => error.advice.clone(),
             Self::Unreachable { advice, .. }
+            | Self::Ambiguous { advice, .. }
             | Self::NoSuchThing { advice, .. }
             | Self::Refused { advice, .. }
             | Self::Unreadable { advice, .. } => advice.clone(),

@@ -5,7 +5,9 @@
 mod catalog;
 mod chain;
 pub mod class;
+mod latest;
 mod lineages;
+mod names;
 mod resolve;
 mod restore;
 pub mod retention;
@@ -16,6 +18,7 @@ mod window;
 pub use catalog::Catalog;
 pub(crate) use catalog::bytes_along;
 pub use chain::{Chain, Link};
+pub use latest::latest_refused;
 pub use lineages::{LineageSeen, Standing, lineages};
 pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
 pub use rivals::Rival;

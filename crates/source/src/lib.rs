@@ -22,7 +22,7 @@ pub use restore::{
     Evidence, FileSink, Need, Recovery, RecoveryAction, RecoveryStop, Rehearsal, Restore, Space,
     StartRequest, Ticket, WalDelivery,
 };
-pub use scan::{Hit, LogFormat, LogScanner, ScanOrder, Wanted};
+pub use scan::{Hit, LogFormat, LogScanner, Outcome, ScanOrder, Wanted};
 
 use async_trait::async_trait;
 

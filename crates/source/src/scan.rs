@@ -21,6 +21,15 @@ pub enum Wanted {
     LastComplete,
 }
 
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What it did holds.
+    Committed,
+    /// What it did is undone.
+    Aborted,
+}
+
 /// A record that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -30,6 +39,8 @@ pub struct Hit {
     pub end: Position,
     /// Its time, if it carries one.
     pub time: Option<i64>,
+    /// How the transaction ended, if the record ends one.
+    pub outcome: Option<Outcome>,
 }
 
 /// Where and how a scan begins.

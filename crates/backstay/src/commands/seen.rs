@@ -8,7 +8,7 @@ use crate::config::{Config, Service};
 use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::time::POSTGRES_EPOCH;
-use backstay_engine::plan::{Catalog, Rival, Unread, Window, window};
+use backstay_engine::plan::{Catalog, Rival, Unread, Window, latest_refused, window};
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
@@ -40,6 +40,8 @@ pub struct Seen {
     pub rivals: Vec<Rival>,
     /// What cannot be opened; each was warned of when it was read.
     pub unread: Unread,
+    /// Why `--to latest` is refused, and what to type instead; none if it is not.
+    pub latest_refused: Option<Failure>,
 }
 
 impl Seen {
@@ -47,12 +49,14 @@ impl Seen {
     pub async fn of(repository: &Repository, service: &Service, now: Timestamp) -> Result<Seen, Failure> {
         let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
         let window = window(&catalog, now).await?;
+        let latest_refused = latest_refused(&catalog, now).await?.map(Failure::from);
         Ok(Seen {
             service: service.name.clone(),
             heads: catalog.heads,
             window,
             rivals: catalog.rivals,
             unread: catalog.unread,
+            latest_refused,
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Promise: one line per service answers; what is wrong follows with the next command to type.
 
-use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, show_range};
+use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, moment, show_range};
 use crate::access;
 use crate::cli::{OnViolation, Status as Arguments};
 use crate::exit::Exit;
@@ -70,9 +70,23 @@ impl Answer {
 
     fn recoverable(&self, look: &Look) -> String {
         let window = &self.seen.window;
-        match (window.oldest(), window.newest()) {
-            (Some(from), Some(to)) => show_range(look, from, to),
-            _ => "nothing".to_owned(),
+        let ranges = window.ranges.iter();
+        let mut parts: Vec<String> = ranges
+            .map(|range| show_range(look, range.from_time, range.to_time))
+            .collect();
+        // A backup that the log does not reach is one point, never the end of a range.
+        let newest = window.points.iter().map(|(_, time)| *time).max();
+        parts.extend(newest.map(|time| match window.points.len() {
+            1 => format!("at {}", look.time(moment(time))),
+            more => format!(
+                "at {} and {} before",
+                look.time(moment(time)),
+                count(more - 1, "point")
+            ),
+        }));
+        match parts.is_empty() {
+            true => "nothing".to_owned(),
+            false => parts.join(", "),
         }
     }
 
@@ -110,6 +124,13 @@ impl Answer {
                     first.why
                 ),
                 next: format!("backstay verify {service}"),
+            });
+        }
+        if let Some(refused) = &self.seen.latest_refused {
+            complaints.push(Complaint {
+                mark: Mark::Warning,
+                what: format!("--to latest is refused: {}", refused.message),
+                next: refused.help.join("; "),
             });
         }
         if let Some(run) = &self.trouble {
@@ -220,6 +241,8 @@ impl Report for Status {
                 "gaps": seen.window.gaps.len(),
                 "rival_lineages": seen.rivals.iter().map(|rival| rival.branch.to_string()).collect::<Vec<_>>(),
                 "unreadable": seen.unread.objects(),
+                "points": seen.window.points.len(),
+                "latest_refused": seen.latest_refused.as_ref().map(|refused| &refused.message),
                 "last_failed_run": answer.trouble.as_ref().map(|run| json!({
                     "run": run.started.run, "verb": run.started.verb, "finished": run.finished, "error": run.error,
                 })),

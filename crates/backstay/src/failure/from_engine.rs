@@ -32,6 +32,7 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::BeforeWindow => Code::BeforeWindow,
         ErrorKind::AfterWindow => Code::AfterWindow,
         ErrorKind::InGap => Code::InGap,
+        ErrorKind::Ambiguous => Code::TargetAmbiguous,
         ErrorKind::Conflict => Code::Busy,
         ErrorKind::Unreachable => Code::StoreUnreachable,
         ErrorKind::Integrity => Code::ProofFailed,

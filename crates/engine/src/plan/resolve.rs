@@ -3,12 +3,14 @@
 //! Promise: what cannot be reached is refused here, before anything is touched, with the nearest point on either side.
 
 use super::catalog::Catalog;
-use super::restore::{Request, show_time};
+use super::names;
+use super::restore::{Request, seconds_since_2000, show_time};
 use super::window::newest_time;
 use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
-use backstay_source::{Hit, LogFormat, RecoveryStop, ScanOrder, Wanted};
-use backstay_terms::{LogFacts, LogPointKind, LogRange, Lsn, Position, RecoveryTarget};
+use backstay_source::{Hit, LogFormat, Outcome, RecoveryStop, ScanOrder, Wanted};
+use backstay_terms::{LogFacts, LogPointKind, LogRange, Position, RecordBounds, RecoveryTarget};
+use jiff::Timestamp;
 
 /// Times of commits may step back by this much among neighbours.
 const STEP_BACK_MAX: i64 = 1_000_000;
@@ -22,6 +24,19 @@ pub(crate) struct Resolved {
     pub needs: Position,
     /// The time of the record that was found.
     pub time: Option<i64>,
+    /// How the transaction ended that was aimed at.
+    pub outcome: Option<Outcome>,
+}
+
+impl Resolved {
+    fn after(hit: Hit) -> Resolved {
+        Resolved {
+            stop: RecoveryStop::After(hit.start),
+            needs: hit.end,
+            time: hit.time,
+            outcome: None,
+        }
+    }
 }
 
 /// Looks for targets in the log after one base.
@@ -52,6 +67,7 @@ impl Resolver<'_> {
             stop: consistent_stop(self.log),
             needs: self.log.stop,
             time: None,
+            outcome: None,
         }
     }
 
@@ -63,18 +79,15 @@ impl Resolver<'_> {
     }
 
     async fn latest(&self) -> Result<Resolved, EngineError> {
-        let facts = self.catalog.facts_in(self.after_stop()).await?;
-        let records = facts.iter().rev().find_map(|(_, facts)| facts.records.as_ref());
-        Ok(
-            match records.filter(|records| records.last_start >= self.log.stop) {
-                Some(records) => Resolved {
-                    stop: RecoveryStop::After(records.last_start),
-                    needs: records.last_end,
-                    time: None,
-                },
-                None => self.consistent(),
+        Ok(match last_record(self.catalog, self.log, self.stretch).await? {
+            Some(records) => Resolved {
+                stop: RecoveryStop::After(records.last_start),
+                needs: records.last_end,
+                time: None,
+                outcome: None,
             },
-        )
+            None => self.consistent(),
+        })
     }
 
     async fn time(&self, time: i64) -> Result<Option<Resolved>, EngineError> {
@@ -92,8 +105,7 @@ impl Resolver<'_> {
                 self.refuse_if_clock_stepped(time, hit, rest)?;
                 return Ok(Some(Resolved {
                     stop: RecoveryStop::Before(hit.start),
-                    needs: hit.end,
-                    time: hit.time,
+                    ..Resolved::after(hit)
                 }));
             }
         }
@@ -126,11 +138,7 @@ impl Resolver<'_> {
                     "the server's clock stepped back: transactions after {first} are later than the target, and some after {again} are earlier again"
                 );
                 let advice = format!("choose by position: --to lsn:{first}, or a position after {again}");
-                Err(EngineError::Unreachable {
-                    side: Side::After,
-                    what,
-                    advice,
-                })
+                Err(EngineError::Ambiguous { what, advice })
             }
         }
     }
@@ -145,11 +153,7 @@ impl Resolver<'_> {
             to: self.stretch.to,
         };
         let hit = self.scan(last.to, last, Wanted::RecordAt(position)).await?;
-        Ok(hit.map(|hit| Resolved {
-            stop: RecoveryStop::After(hit.start),
-            needs: hit.end,
-            time: hit.time,
-        }))
+        Ok(hit.map(Resolved::after))
     }
 
     async fn transaction(&self, xid: u32) -> Result<Option<Resolved>, EngineError> {
@@ -162,9 +166,8 @@ impl Resolver<'_> {
             }
             if let Some(hit) = self.scan(range.to, range, Wanted::Transaction(xid)).await? {
                 return Ok(Some(Resolved {
-                    stop: RecoveryStop::After(hit.start),
-                    needs: hit.end,
-                    time: hit.time,
+                    outcome: hit.outcome,
+                    ..Resolved::after(hit)
                 }));
             }
         }
@@ -172,6 +175,7 @@ impl Resolver<'_> {
     }
 
     async fn name(&self, name: &str) -> Result<Option<Resolved>, EngineError> {
+        names::refuse_if_ambiguous(self.catalog, name).await?;
         for (range, facts) in self.catalog.facts_in(self.after_stop()).await? {
             let named = |point: &&backstay_terms::LogPoint| {
                 point.kind == LogPointKind::RestorePoint
@@ -183,11 +187,7 @@ impl Resolver<'_> {
                     .scan(range.to, range, Wanted::RestorePoint(name.to_owned()))
                     .await?
             {
-                return Ok(Some(Resolved {
-                    stop: RecoveryStop::After(hit.start),
-                    needs: hit.end,
-                    time: hit.time,
-                }));
+                return Ok(Some(Resolved::after(hit)));
             }
         }
         Ok(None)
@@ -223,6 +223,24 @@ impl Resolver<'_> {
     }
 }
 
+/// The bounds of the last records of a stretch that start at or after the stop of a base.
+///
+/// # Errors
+/// Whatever reading facts of the log says.
+pub(super) async fn last_record(
+    catalog: &Catalog,
+    log: &HeadLog,
+    stretch: LogRange,
+) -> Result<Option<RecordBounds>, EngineError> {
+    let after_stop = LogRange {
+        from: log.stop,
+        to: stretch.to.max(log.stop),
+    };
+    let facts = catalog.facts_in(after_stop).await?;
+    let last = facts.iter().rev().find_map(|(_, facts)| facts.records);
+    Ok(last.filter(|records| records.last_start >= log.stop))
+}
+
 /// Where a base alone is consistent. PostgreSQL 15 ends `recovery_target = 'immediate'` with FATAL when the log is cut
 /// exactly at the stop, so the record that ended the base is named instead.
 pub(crate) fn consistent_stop(log: &HeadLog) -> RecoveryStop {
@@ -251,16 +269,40 @@ pub(crate) async fn refuse(
     let last = proven.max(stop_time).map_or("nothing".into(), show_time);
     Ok(match &request.target {
         RecoveryTarget::Time(time) => refuse_time(catalog, request, *time, last),
-        RecoveryTarget::Latest => refuse_latest(catalog, head, last),
+        RecoveryTarget::Transaction(xid) => refuse_transaction(catalog, request, *xid, &last),
         other => EngineError::Unreachable {
             side: Side::After,
             what: format!(
-                "{other} is not in the stored log after backup {}, which reaches {last}",
-                head.backup
+                "{other} is not in the stored log after {}, which reaches {last}",
+                searched_after(request)
             ),
             advice: format!("see what can be recovered: backstay window {}", catalog.source),
         },
     })
+}
+
+/// From where the log was searched.
+fn searched_after(request: &Request) -> String {
+    match &request.base {
+        Some(base) => format!("backup {base}"),
+        None => "the oldest backup".to_owned(),
+    }
+}
+
+/// A transaction is found by its commit or abort; one that has neither cannot be told from one that never was.
+fn refuse_transaction(catalog: &Catalog, request: &Request, xid: u32, last: &str) -> EngineError {
+    let after = searched_after(request);
+    EngineError::Unreachable {
+        side: Side::After,
+        what: format!(
+            "transaction {xid} neither committed nor aborted in the stored log after {after}, which reaches {last}: \
+             it was in progress at its end, never ended, or ended before that backup"
+        ),
+        advice: format!(
+            "choose a time or a position instead: backstay window {}; what has not ended is in no copy, also not in latest",
+            catalog.source
+        ),
+    }
 }
 
 fn refuse_time(catalog: &Catalog, request: &Request, time: i64, last: String) -> EngineError {
@@ -284,27 +326,27 @@ fn refuse_time(catalog: &Catalog, request: &Request, time: i64, last: String) ->
         None => EngineError::Unreachable {
             side: Side::After,
             what: format!("{wanted} lies after the last point that can be recovered, {last}"),
-            advice: format!("the nearest point that can be recovered: --to \"{last}\""),
+            advice: match is_just_now(time, request.now) {
+                Just::Now => format!(
+                    "the nearest point that can be recovered: --to \"{last}\"; or try again: a stream that runs stores \
+                     what is committed within about 5 s, and once a minute proves that nothing was"
+                ),
+                Just::NotNow => format!("the nearest point that can be recovered: --to \"{last}\""),
+            },
         },
     }
 }
 
-/// The newest backup is not reached by the stored log: `latest` would go back behind it.
-fn refuse_latest(catalog: &Catalog, head: &Head, last: String) -> EngineError {
-    let backup = &head.backup;
-    let frontier = catalog
-        .chain
-        .as_ref()
-        .and_then(|chain| chain.stretches(None).last().copied());
-    let ends = frontier.map_or("nowhere".to_owned(), |stretch| Lsn::from(stretch.to).to_string());
-    EngineError::Unreachable {
-        side: Side::Gap,
-        what: format!(
-            "the stored log ends at {ends} and does not reach the newest backup {backup}, consistent at {last}"
-        ),
-        advice: format!(
-            "recover the backup itself: --to immediate; or an earlier time: backstay window {}; and see that backstay stream runs",
-            catalog.source
-        ),
+/// Whether a running stream may reach a time soon.
+enum Just {
+    Now,
+    NotNow,
+}
+
+/// Times up to two minutes ago: two marks of a quiet server.
+fn is_just_now(time: i64, now: Timestamp) -> Just {
+    match seconds_since_2000(now).abs_diff(time.div_euclid(1_000_000)) {
+        0..=120 => Just::Now,
+        _ => Just::NotNow,
     }
 }

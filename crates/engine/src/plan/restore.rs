@@ -4,13 +4,14 @@
 //! point that can be reached. The target is always an explicit record start on an explicit timeline.
 
 use super::catalog::Catalog;
+use super::latest::refuse_unless_last;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
 use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
-use backstay_source::{LogFormat, RecoveryStop};
+use backstay_source::{LogFormat, Outcome, RecoveryStop};
 use backstay_terms::{
-    BackupId, LogRange, Lsn, Position, RecoveryTarget, Timeline, WalFileName, WalSegmentNumber,
+    BackupId, ByteCount, LogRange, Lsn, Position, RecoveryTarget, Timeline, WalFileName, WalSegmentNumber,
     WalSegmentSize,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -50,6 +51,8 @@ pub struct RestorePlan {
     pub stop: RecoveryStop,
     /// The time of the record at which it stops, where it has one.
     pub time: Option<i64>,
+    /// How the transaction ended that was aimed at.
+    pub outcome: Option<Outcome>,
     /// The segments of the log to replay, in order; none when the base's own log is enough.
     pub segments: Vec<SegmentPlan>,
     /// The end of the log to replay.
@@ -64,6 +67,19 @@ impl RestorePlan {
     /// Bytes of log to replay, in whole segments.
     pub fn log_bytes(&self) -> u64 {
         self.segments.len() as u64 * self.log.segment_size
+    }
+
+    /// How many files of the base are placed, and their bytes: all, less its own log where whole segments are assembled in
+    /// its place.
+    pub fn content(&self) -> (u64, ByteCount) {
+        let totals = &self.head.totals;
+        let size = WalSegmentSize::new(self.log.segment_size).filter(|_| !self.segments.is_empty());
+        let replaced = size.map_or(0, |size| {
+            let last = Lsn(self.log.stop.0.saturating_sub(1).max(self.log.start.0));
+            1 + size.segment_holding(last).0 - size.segment_holding(self.log.start.into()).0
+        });
+        let bytes = totals.bytes.0.saturating_sub(replaced * self.log.segment_size);
+        (totals.files.saturating_sub(replaced), ByteCount(bytes))
     }
 
     /// The stop, in words that name one point for ever.
@@ -87,20 +103,16 @@ pub async fn plan(
     let mut refused = None;
     for head in candidates {
         let Some(log) = head.log.clone() else { continue };
-        let on_chain = catalog.is_on_chain(head).await?;
-        if !on_chain && request.base.is_none() && catalog.is_elsewhere(head).await? {
+        let stretch = stretch_of(catalog, head, &log).await?;
+        if stretch.is_none() && request.base.is_none() && catalog.is_elsewhere(head).await? {
             continue;
         }
-        let own = log.range();
-        let stretch = match &catalog.chain {
-            Some(chain) if on_chain => {
-                let stretches = chain.stretches(Some(own));
-                stretches
-                    .into_iter()
-                    .find(|stretch| stretch.from <= log.start && log.stop <= stretch.to)
-            }
-            _ => None,
-        };
+        if matches!(request.target, RecoveryTarget::Latest)
+            && let Err(error) = refuse_unless_last(catalog, request, (head, &log), stretch).await
+        {
+            refused = Some(error);
+            break;
+        }
         if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
             refuse_if_contested(catalog, request, &plan)?;
             catalog
@@ -110,15 +122,32 @@ pub async fn plan(
             return Ok(plan);
         }
         refused.get_or_insert(refuse(catalog, request, head, stretch).await?);
-        if matches!(request.target, RecoveryTarget::Latest) {
-            break;
-        }
     }
     // What the present lineage does not hold, a rival may.
     if !catalog.rivals.is_empty() {
         return Err(contested(catalog));
     }
     Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
+}
+
+/// The contiguous log that holds a base's own and goes on from it; none where the stored log does not reach the base.
+///
+/// # Errors
+/// Whatever reading facts of the log says.
+pub(super) async fn stretch_of(
+    catalog: &Catalog,
+    head: &Head,
+    log: &HeadLog,
+) -> Result<Option<LogRange>, EngineError> {
+    let Some(chain) = &catalog.chain else {
+        return Ok(None);
+    };
+    if !catalog.is_on_chain(head).await? {
+        return Ok(None);
+    }
+    let stretches = chain.stretches(Some(log.range()));
+    let holds = |stretch: &LogRange| stretch.from <= log.start && log.stop <= stretch.to;
+    Ok(stretches.into_iter().find(holds))
 }
 
 async fn try_base(
@@ -130,18 +159,12 @@ async fn try_base(
     stretch: Option<LogRange>,
 ) -> Result<Option<RestorePlan>, EngineError> {
     let target = &request.target;
-    if matches!(target, RecoveryTarget::Latest) && catalog.chain.is_none() {
-        refuse_if_log_has_no_record(catalog).await?;
-    }
     let Some(stretch) = stretch else {
         // The log does not reach this base: it is one point.
         let alone = matches!(target, RecoveryTarget::Immediate)
             || matches!(target, RecoveryTarget::Latest) && catalog.chain.is_none();
         return Ok(alone.then(|| snapshot(catalog, request, head, log)));
     };
-    if matches!(target, RecoveryTarget::Latest) {
-        refuse_if_not_last(catalog, log, stretch)?;
-    }
     let timeline = catalog
         .chain
         .as_ref()
@@ -174,6 +197,7 @@ fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) ->
         timeline: log.timeline,
         stop: consistent_stop(log),
         time: None,
+        outcome: None,
         segments: Vec::new(),
         needs: log.stop,
         timeline_highest: timeline_highest(catalog, log.system),
@@ -189,12 +213,18 @@ fn make(
     timeline: u32,
     resolved: Resolved,
 ) -> RestorePlan {
-    let Resolved { stop, needs, time } = resolved;
+    let Resolved {
+        stop,
+        needs,
+        time,
+        outcome,
+    } = resolved;
     if stop == consistent_stop(log) {
         // What a base carries itself is enough, and has the names of the base's own timeline: the chain's name for the
         // segment that holds a switch point is the descendant's, which recovery along this timeline never asks for.
         return RestorePlan {
             time,
+            outcome,
             ..snapshot(catalog, request, head, log)
         };
     }
@@ -205,6 +235,7 @@ fn make(
         timeline,
         stop,
         time,
+        outcome,
         ..snapshot(catalog, request, head, log)
     }
 }
@@ -229,26 +260,6 @@ fn segments(catalog: &Catalog, log: &HeadLog, needs: Position) -> Vec<SegmentPla
         SegmentPlan { name, begins, needed }
     };
     (first..=last).map(segment).collect()
-}
-
-/// `latest` means the end of everything stored. A base that lies before a gap does not reach it.
-fn refuse_if_not_last(catalog: &Catalog, log: &HeadLog, stretch: LogRange) -> Result<(), EngineError> {
-    let stretches = catalog
-        .chain
-        .as_ref()
-        .map(|chain| chain.stretches(Some(log.range())))
-        .unwrap_or_default();
-    let after = stretches.iter().find(|later| later.from > stretch.to);
-    let Some(after) = after else { return Ok(()) };
-    let (from, to) = (Lsn::from(stretch.to), Lsn::from(after.from));
-    let what =
-        format!("the newest log cannot be reached: it has a gap from {from} to {to} after the newest base");
-    let advice = format!("recover the last point before the gap: --to lsn:{from}; and take a new backup now");
-    Err(EngineError::Unreachable {
-        side: Side::Gap,
-        what,
-        advice,
-    })
 }
 
 /// The bases that may serve, the most fitting first.
@@ -349,20 +360,6 @@ fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>
     }
 }
 
-/// Without lineage records a source never streamed, and its newest base is its newest point. Log that no record speaks of
-/// says otherwise: the records are lost, and `latest` would go back behind what was confirmed.
-async fn refuse_if_log_has_no_record(catalog: &Catalog) -> Result<(), EngineError> {
-    let Some(range) = catalog.log.any_range().await? else {
-        return Ok(());
-    };
-    let source = &catalog.source;
-    Err(EngineError::Integrity {
-        what: format!(
-            "log of {source} is stored ({range}) and no record of its lineage: what is newest cannot be told"
-        ),
-    })
-}
-
 fn nothing_usable(catalog: &Catalog) -> EngineError {
     EngineError::NoSuchThing {
         what: format!("there is no backup of {} that can be restored", catalog.source),
@@ -391,6 +388,11 @@ fn timeline_highest(catalog: &Catalog, system: u64) -> u32 {
 
 /// The moment from which the source's times count: 2000-01-01 00:00:00 UTC.
 pub(super) const EPOCH_2000: i64 = 946_684_800;
+
+/// Seconds from that moment to another.
+pub(super) fn seconds_since_2000(now: Timestamp) -> i64 {
+    now.as_second() - EPOCH_2000
+}
 
 /// A time of the source in RFC 3339, UTC.
 pub fn show_time(micros: i64) -> String {

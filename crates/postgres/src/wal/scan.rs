@@ -4,11 +4,11 @@
 //! Not here: rivals and clocks that stepped (find).
 
 use super::page::{WalDamage, WalIdentity};
-use super::record::{Meaning, Record};
+use super::record::{Ended, Meaning, Record};
 use super::versions::VersionFacts;
 use super::walker::Walker;
 use crate::timeline::Ancestry;
-use backstay_source::{Hit, LogFormat, LogScanner, ScanOrder, SourceError, SourceErrorKind, Wanted};
+use backstay_source::{Hit, LogFormat, LogScanner, Outcome, ScanOrder, SourceError, SourceErrorKind, Wanted};
 use backstay_terms::{Lsn, SystemIdentifier, Timeline, WalSegmentSize};
 
 /// PostgreSQL's log.
@@ -120,10 +120,22 @@ fn hit(record: &Record) -> Hit {
         | Meaning::EndOfRecovery { time, .. } => Some(time),
         _ => None,
     };
+    let outcome = match record.meaning {
+        Meaning::TransactionEnd { ended, .. } => Some(outcome(ended)),
+        _ => None,
+    };
     Hit {
         start: record.start.into(),
         end: record.end.into(),
         time,
+        outcome,
+    }
+}
+
+fn outcome(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Committed | Ended::CommittedPrepared => Outcome::Committed,
+        Ended::Aborted | Ended::AbortedPrepared => Outcome::Aborted,
     }
 }
 

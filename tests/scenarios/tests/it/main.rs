@@ -25,5 +25,6 @@ mod rivals;
 mod shelf;
 mod stream;
 mod targets;
+mod unclear_targets;
 mod unreadable;
 mod verify;

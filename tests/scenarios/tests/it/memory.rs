@@ -219,6 +219,7 @@ fn plan(catalog: &Catalog) -> RestorePlan {
         timeline: 1,
         stop: RecoveryStop::After(stop),
         time: None,
+        outcome: None,
         segments: (0..SEGMENTS).map(segment).collect(),
         needs: Position(BEGINS + SEGMENTS * SEGMENT),
         timeline_highest: 1,

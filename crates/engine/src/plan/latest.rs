@@ -1,0 +1,180 @@
+//! What `latest` means: the end of everything stored, or a refusal.
+//!
+//! Promise: `latest` never goes back behind a point that can be recovered: not behind log after a gap, and not behind a
+//! backup that the log does not reach, also where the base is chosen by hand. `status` and a restore say the same,
+//! because both ask here.
+//! Not here: the last record itself (resolve).
+
+use super::catalog::Catalog;
+use super::resolve::last_record;
+use super::restore::{Request, show_time, stretch_of};
+use crate::{EngineError, Side};
+use backstay_repository::{Head, HeadLog};
+use backstay_terms::{LogRange, Lsn, RecoveryTarget};
+use jiff::Timestamp;
+
+/// Why `latest` is refused, if it is; none also where nothing at all can be recovered.
+///
+/// # Errors
+/// Whatever reading facts of the log says.
+pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<EngineError>, EngineError> {
+    let request = Request {
+        target: RecoveryTarget::Latest,
+        base: None,
+        now,
+    };
+    let Some((head, log)) = newest(catalog, now).await? else {
+        return Ok(None);
+    };
+    let stretch = stretch_of(catalog, head, log).await?;
+    match refuse_unless_last(catalog, &request, (head, log), stretch).await {
+        Ok(()) => Ok(None),
+        Err(error @ (EngineError::Unreachable { .. } | EngineError::Integrity { .. })) => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest usable backup that is not of another lineage.
+async fn newest(catalog: &Catalog, now: Timestamp) -> Result<Option<(&Head, &HeadLog)>, EngineError> {
+    for head in catalog.heads.iter().rev().filter(|head| head.is_usable(now)) {
+        let Some(log) = &head.log else { continue };
+        if catalog.is_on_chain(head).await? || !catalog.is_elsewhere(head).await? {
+            return Ok(Some((head, log)));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses unless the end of `stretch`, the log that goes on from a base, is the end of everything stored.
+///
+/// # Errors
+/// `Unreachable` with what lies beyond; `Integrity` when log is stored and no record of its lineage.
+pub(super) async fn refuse_unless_last(
+    catalog: &Catalog,
+    request: &Request,
+    base: (&Head, &HeadLog),
+    stretch: Option<LogRange>,
+) -> Result<(), EngineError> {
+    let (head, log) = base;
+    if catalog.chain.is_none() {
+        return refuse_if_log_has_no_record(catalog).await;
+    }
+    let Some(stretch) = stretch else {
+        return Err(unreached(catalog, request, head, log).await);
+    };
+    refuse_if_a_gap_follows(catalog, log, stretch).await?;
+    match newest(catalog, request.now).await? {
+        Some((newest, its)) if lies_beyond(its, log, stretch) => {
+            Err(unreached(catalog, request, newest, its).await)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Positions of another system or timeline are not compared.
+fn lies_beyond(newest: &HeadLog, log: &HeadLog, stretch: LogRange) -> bool {
+    (newest.system, newest.timeline) == (log.system, log.timeline) && newest.stop > stretch.to
+}
+
+async fn refuse_if_a_gap_follows(
+    catalog: &Catalog,
+    log: &HeadLog,
+    stretch: LogRange,
+) -> Result<(), EngineError> {
+    let stretches = catalog
+        .chain
+        .as_ref()
+        .map(|chain| chain.stretches(Some(log.range())))
+        .unwrap_or_default();
+    let Some(after) = stretches.iter().find(|later| later.from > stretch.to) else {
+        return Ok(());
+    };
+    let (from, to) = (Lsn::from(stretch.to), Lsn::from(after.from));
+    let last = last_target(catalog, log, stretch).await;
+    Err(EngineError::Unreachable {
+        side: Side::Gap,
+        what: format!(
+            "the newest log cannot be reached: it has a gap from {from} to {to} after the newest base"
+        ),
+        advice: format!("recover the last point before the gap: {last}; and take a new backup now"),
+    })
+}
+
+/// The last point of a stretch as a target.
+async fn last_target(catalog: &Catalog, log: &HeadLog, stretch: LogRange) -> String {
+    // Damage there is told when somebody aims at it.
+    match last_record(catalog, log, stretch).await {
+        Ok(Some(last)) => format!("--to lsn:{}", Lsn::from(last.last_start)),
+        Ok(None) | Err(_) => "--to immediate".to_owned(),
+    }
+}
+
+/// A backup that no stored log reaches.
+async fn unreached(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) -> EngineError {
+    let (backup, source) = (&head.backup, &catalog.source);
+    let which = match newest(catalog, request.now).await {
+        Ok(Some((newest, _))) if newest.backup == *backup => "the newest backup",
+        _ => "backup",
+    };
+    let stretches = catalog
+        .chain
+        .as_ref()
+        .map(|chain| chain.stretches(None))
+        .unwrap_or_default();
+    let consistent = show_time(log.stop_time);
+    let what = match stretches.last() {
+        Some(last) if last.to <= log.stop => format!(
+            "the stored log ends at {} and does not reach {which} {backup}, consistent at {consistent}",
+            Lsn::from(last.to)
+        ),
+        _ => format!("no stored log goes on from {which} {backup}, consistent at {consistent}"),
+    };
+    let itself = match &request.base {
+        Some(_) => format!("--base {backup} --to immediate"),
+        None => "--to immediate".to_owned(),
+    };
+    let older = match end_of_log(catalog, request).await {
+        Some(target) => format!("; or the last point of the log: {target}"),
+        None => String::new(),
+    };
+    EngineError::Unreachable {
+        side: Side::Gap,
+        what,
+        advice: format!(
+            "recover the backup itself: {itself}{older}; and let the log go on: backstay stream {source}"
+        ),
+    }
+}
+
+/// The last point that a backup and the log after it reach; of the base that was asked for, if one was.
+async fn end_of_log(catalog: &Catalog, request: &Request) -> Option<String> {
+    let asked = |head: &&Head| request.base.as_ref().is_none_or(|base| head.backup == *base);
+    for head in catalog.heads.iter().rev().filter(asked) {
+        let Some(log) = head.log.as_ref().filter(|_| head.is_usable(request.now)) else {
+            continue;
+        };
+        // What cannot be read is no point to name.
+        if let Ok(Some(stretch)) = stretch_of(catalog, head, log).await {
+            let target = last_target(catalog, log, stretch).await;
+            return Some(match &request.base {
+                Some(base) => format!("--base {base} {target}"),
+                None => target,
+            });
+        }
+    }
+    None
+}
+
+/// Without lineage records a source never streamed, and its newest base is its newest point. Log that no record speaks
+/// of says otherwise: the records are lost, and `latest` would go back behind what was confirmed.
+async fn refuse_if_log_has_no_record(catalog: &Catalog) -> Result<(), EngineError> {
+    let Some(range) = catalog.log.any_range().await? else {
+        return Ok(());
+    };
+    let source = &catalog.source;
+    Err(EngineError::Integrity {
+        what: format!(
+            "log of {source} is stored ({range}) and no record of its lineage: what is newest cannot be told"
+        ),
+    })
+}

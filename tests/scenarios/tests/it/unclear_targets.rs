@@ -1,0 +1,257 @@
+//! Targets that mean several points, nothing, or less than is stored: each is refused with what to type instead, and what
+//! is to be typed leads where it says.
+
+use backstay_clock::SystemClock;
+use backstay_engine::plan::{Catalog, Request, RestorePlan, latest_refused, plan};
+use backstay_engine::{EngineError, ErrorKind};
+use backstay_postgres::wal::PostgresLog;
+use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
+use backstay_repository::Head;
+use backstay_scenarios::{Running, World};
+use backstay_source::{Outcome, RecoveryAction};
+use backstay_terms::{BackupId, Lsn, RecoveryTarget};
+use backstay_testkit::pg::{PgServer, free_port, parse};
+use std::sync::Arc;
+
+use crate::stream::end_of_log;
+
+/// A server with a table, and a repository that follows it.
+async fn followed() -> (PgServer, World, Running) {
+    let server = PgServer::start().await;
+    let world = World::new().await;
+    let running = world.stream(world.source(server.conninfo()));
+    server.sql("CREATE TABLE t (n int)").await;
+    (server, world, running)
+}
+
+async fn backup(server: &PgServer, world: &World, name: &str) -> Head {
+    let scratch = server.room().dir(name);
+    let source = world.source(server.conninfo());
+    world.backup(source, &scratch).await.unwrap()
+}
+
+async fn planned(
+    world: &World,
+    target: &RecoveryTarget,
+    base: Option<&BackupId>,
+) -> Result<RestorePlan, EngineError> {
+    let request = Request {
+        target: target.clone(),
+        base: base.cloned(),
+        now: world.repository.now(),
+    };
+    plan(&world.catalog().await?, &request, &PostgresLog).await
+}
+
+/// The rows of `t` in a copy.
+async fn rows_at(server: &PgServer, world: &World, name: &str, target: &RecoveryTarget) -> String {
+    let directory = Arc::new(PostgresDirectory::new(RestoreOptions {
+        sockets: server.room().path().to_owned(),
+        ..RestoreOptions::new(server.room().path().join(name), Arc::new(SystemClock::new()))
+    }));
+    let restored = world
+        .restore(target, directory.clone(), RecoveryAction::Pause, free_port())
+        .await
+        .unwrap();
+    let conninfo = parse(&restored.evidence.unwrap().connect);
+    let mut copy = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
+    let sets = copy
+        .simple_query("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t")
+        .await
+        .unwrap();
+    directory.stop().await.unwrap();
+    sets[0].rows[0][0].clone().unwrap()
+}
+
+/// The positions after `--to lsn:` in a text.
+fn positions(text: &str) -> Vec<Lsn> {
+    let after = text.split("--to lsn:").skip(1);
+    let position = |rest: &str| rest.split([' ', ';', ',']).next().unwrap().parse().unwrap();
+    after.map(position).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_point_whose_name_stands_twice_is_refused_and_each_of_the_two_can_be_named() {
+    let (server, world, running) = followed().await;
+    backup(&server, &world, "first").await;
+    let point = |name: &str| format!("SELECT pg_create_restore_point('{name}')");
+    server.sql("INSERT INTO t VALUES (1)").await;
+    server.sql(&point("deploy")).await;
+    server.sql("INSERT INTO t VALUES (2)").await;
+    let newest = backup(&server, &world, "second").await.backup;
+    server.sql("INSERT INTO t VALUES (3)").await;
+    server.sql(&point("once")).await;
+    server.sql(&point("deploy")).await;
+    server.sql("INSERT INTO t VALUES (4)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+
+    let deploy = RecoveryTarget::Name("deploy".to_owned());
+    // The second one is the only one after the newest base: there, too, nobody can tell which is meant.
+    for base in [None, Some(&newest)] {
+        let error = planned(&world, &deploy, base).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+        let found = positions(&error.advice());
+        let [first, second] = found[..] else {
+            panic!("two positions: {}", error.advice());
+        };
+        let what = error.to_string();
+        let begins = "restore point \"deploy\" stands 2 times in the stored log of orders: at ";
+        assert!(what.starts_with(&format!("{begins}{first} (20")), "{what}");
+        assert!(what.contains(&format!(", at {second} (20")), "{what}");
+    }
+    let found = positions(&planned(&world, &deploy, None).await.unwrap_err().advice());
+    let rows = rows_at(&server, &world, "at-first", &RecoveryTarget::Lsn(found[0])).await;
+    assert_eq!(rows, "1");
+    let rows = rows_at(&server, &world, "at-second", &RecoveryTarget::Lsn(found[1])).await;
+    assert_eq!(rows, "1 2 3");
+    let once = RecoveryTarget::Name("once".to_owned());
+    assert_eq!(rows_at(&server, &world, "once", &once).await, "1 2 3");
+}
+
+/// A name in the log before the oldest backup cannot be reached, and may still be the one that is meant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_point_before_the_oldest_backup_counts_too() {
+    let (server, world, running) = followed().await;
+    running.until_durable(end_of_log(&server).await).await;
+    server.sql("SELECT pg_create_restore_point('deploy')").await;
+    backup(&server, &world, "first").await;
+    let deploy = RecoveryTarget::Name("deploy".to_owned());
+    server.sql("SELECT pg_create_restore_point('deploy')").await;
+    // A restore point alone is not flushed.
+    server.sql("INSERT INTO t VALUES (1)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    let error = planned(&world, &deploy, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+    let found = positions(&error.advice());
+    assert_eq!(found.len(), 2);
+    let first = planned(&world, &RecoveryTarget::Lsn(found[0]), None).await;
+    assert_eq!(first.unwrap_err().kind(), ErrorKind::BeforeWindow);
+    assert!(
+        planned(&world, &RecoveryTarget::Lsn(found[1]), None)
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_aborted_is_said_to_have_and_one_that_never_ended_is_refused() {
+    let (server, world, running) = followed().await;
+    backup(&server, &world, "first").await;
+    let xid = |text: &str| RecoveryTarget::Transaction(text.parse().unwrap());
+    let ended = |how: &str, n: u32| {
+        format!("BEGIN; INSERT INTO t VALUES ({n}); SELECT pg_current_xact_id()::text; {how}")
+    };
+    let mut xids = Vec::new();
+    for (how, n) in [("COMMIT", 1), ("ROLLBACK", 2)] {
+        let sets = server.sql(&ended(how, n)).await;
+        let row = sets.iter().find_map(|set| set.rows.first()).unwrap();
+        xids.push(row[0].clone().unwrap());
+    }
+    let [committed, aborted] = &xids[..] else { panic!() };
+    let mut open = server.connect(Mode::Sql).await.unwrap();
+    open.simple_query("BEGIN").await.unwrap();
+    open.simple_query("INSERT INTO t VALUES (3)").await.unwrap();
+    let sets = open
+        .simple_query("SELECT pg_current_xact_id()::text")
+        .await
+        .unwrap();
+    let in_progress = sets[0].rows[0][0].clone().unwrap();
+    server.sql("INSERT INTO t VALUES (4)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+
+    let plan = planned(&world, &xid(committed), None).await.unwrap();
+    assert_eq!(plan.outcome, Some(Outcome::Committed));
+    let plan = planned(&world, &xid(aborted), None).await.unwrap();
+    assert_eq!(plan.outcome, Some(Outcome::Aborted));
+    let rows = rows_at(&server, &world, "at-the-abort", &xid(aborted)).await;
+    assert_eq!(rows, "1");
+    let error = planned(&world, &xid(&in_progress), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AfterWindow);
+    let begins = format!("transaction {in_progress} neither committed nor aborted in the stored log after");
+    assert!(error.to_string().starts_with(&begins), "{error}");
+    assert!(
+        error.to_string().contains("it was in progress at its end"),
+        "{error}"
+    );
+    assert_eq!(
+        planned(&world, &RecoveryTarget::Latest, None)
+            .await
+            .unwrap()
+            .outcome,
+        None
+    );
+}
+
+async fn refused(catalog: &Catalog, base: Option<&BackupId>, world: &World) -> EngineError {
+    let request = Request {
+        target: RecoveryTarget::Latest,
+        base: base.cloned(),
+        now: world.repository.now(),
+    };
+    plan(catalog, &request, &PostgresLog).await.unwrap_err()
+}
+
+/// The stream stopped, and backups went on: `latest` would lose the newest of them, or all log after the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latest_is_refused_in_the_same_words_everywhere_when_the_newest_backup_lies_beyond_the_log() {
+    let (server, world, running) = followed().await;
+    let older = backup(&server, &world, "older").await.backup;
+    server.sql("INSERT INTO t VALUES (1)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    let now = world.repository.now();
+    assert!(
+        latest_refused(&world.catalog().await.unwrap(), now)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    server
+        .sql("INSERT INTO t VALUES (2); SELECT pg_switch_wal()")
+        .await;
+    server.sql("INSERT INTO t VALUES (3)").await;
+    let newest = backup(&server, &world, "newest").await.backup;
+
+    let catalog = world.catalog().await.unwrap();
+    let told = latest_refused(&catalog, world.repository.now())
+        .await
+        .unwrap()
+        .unwrap();
+    let what = told.to_string();
+    assert!(what.starts_with("the stored log ends at "), "{what}");
+    assert!(
+        what.contains(&format!(
+            "and does not reach the newest backup {newest}, consistent at "
+        )),
+        "{what}"
+    );
+    for base in [None, Some(&older), Some(&newest)] {
+        let error = refused(&catalog, base, &world).await;
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (ErrorKind::InGap, what.clone()),
+            "{base:?}"
+        );
+    }
+    // Each way out that is named is one.
+    let advice = told.advice();
+    assert!(
+        advice.starts_with("recover the backup itself: --to immediate; or "),
+        "{advice}"
+    );
+    let end = positions(&advice)[0];
+    assert_eq!(
+        rows_at(&server, &world, "end", &RecoveryTarget::Lsn(end)).await,
+        "1"
+    );
+    let itself = rows_at(&server, &world, "itself", &RecoveryTarget::Immediate).await;
+    assert_eq!(itself, "1 2 3");
+    let advice = refused(&catalog, Some(&older), &world).await.advice();
+    let named = format!(
+        "--base {newest} --to immediate; or the last point of the log: --base {older} --to lsn:{end}"
+    );
+    assert!(advice.contains(&named), "{advice}");
+}
