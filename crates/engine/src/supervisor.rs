@@ -2,11 +2,15 @@
 //!
 //! Promise: no task outlives its supervisor: `stop` ends them and waits until they are gone, dropping it ends them without
 //! waiting. A task that panics is an error with the task's name at whoever waits for it, never a silent end.
-//! Not here: work on tokio's blocking threads, which cannot be stopped once it has begun; what a task does.
+//! Work on a blocking thread cannot be ended from outside: it looks at the `Stopping` that it is given, at least between
+//! two pieces of its work.
+//! Not here: what a task does.
 
 use crate::EngineError;
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::{Id, JoinError, JoinSet};
 
 /// The tasks of a job that have one kind of result.
@@ -14,6 +18,28 @@ use tokio::task::{Id, JoinError, JoinSet};
 pub(crate) struct Supervisor<T> {
     tasks: JoinSet<T>,
     names: HashMap<Id, &'static str>,
+    stopping: Stopping,
+}
+
+/// Tells blocking work to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    /// Whether it should.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<T> Drop for Supervisor<T> {
+    fn drop(&mut self) {
+        self.stopping.ask();
+    }
 }
 
 impl<T: Send + 'static> Supervisor<T> {
@@ -22,12 +48,20 @@ impl<T: Send + 'static> Supervisor<T> {
         Supervisor {
             tasks: JoinSet::new(),
             names: HashMap::new(),
+            stopping: Stopping::default(),
         }
     }
 
     /// Starts a task. Its name is for errors: a noun.
     pub fn start(&mut self, name: &'static str, work: impl Future<Output = T> + Send + 'static) {
         let id = self.tasks.spawn(work).id();
+        self.names.insert(id, name);
+    }
+
+    /// Starts work on a thread for blocking work.
+    pub fn start_blocking(&mut self, name: &'static str, work: impl FnOnce(Stopping) -> T + Send + 'static) {
+        let stopping = self.stopping.clone();
+        let id = self.tasks.spawn_blocking(move || work(stopping)).id();
         self.names.insert(id, name);
     }
 
@@ -50,8 +84,9 @@ impl<T: Send + 'static> Supervisor<T> {
         })
     }
 
-    /// Ends every task at its next wait, and returns when all are gone.
+    /// Ends every task at its next wait, blocking work where it looks, and returns when all are gone.
     pub async fn stop(&mut self) {
+        self.stopping.ask();
         self.tasks.shutdown().await;
         self.names.clear();
     }
@@ -129,6 +164,44 @@ mod tests {
         supervisor.stop().await;
         assert_eq!((Arc::strong_count(&alive), supervisor.len()), (1, 0));
         assert!(supervisor.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn blocking_work_is_told_to_stop_and_waited_for_and_its_panic_has_its_name() {
+        let alive = Arc::new(());
+        let mut supervisor = Supervisor::new();
+        let (began, begins) = std::sync::mpsc::channel();
+        for _ in 0..2 {
+            let (held, began) = (Alive(alive.clone()), began.clone());
+            supervisor.start_blocking("worker", move |stopping| {
+                began.send(()).unwrap();
+                while !stopping.is_asked() {
+                    std::thread::yield_now();
+                }
+                drop(held);
+            });
+        }
+        begins.recv().unwrap();
+        begins.recv().unwrap();
+        supervisor.stop().await;
+        assert_eq!(Arc::strong_count(&alive), 1);
+        supervisor.start_blocking("worker", |_| panic!("no room"));
+        let error = supervisor.next().await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the worker stopped itself: no room");
+    }
+
+    #[tokio::test]
+    async fn blocking_work_ends_after_its_supervisor_is_dropped() {
+        let (gone, ended) = oneshot::channel::<()>();
+        let mut supervisor = Supervisor::new();
+        supervisor.start_blocking("worker", move |stopping| {
+            while !stopping.is_asked() {
+                std::thread::yield_now();
+            }
+            drop(gone);
+        });
+        drop(supervisor);
+        assert!(ended.await.is_err());
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod evidence;
 mod finish;
 mod inspect;
 mod limits;
+mod listening;
 mod marker;
 mod mortal;
 mod owner;
@@ -144,16 +145,6 @@ impl PostgresDirectory {
     pub fn tablespace(&self, oid: u32) -> PathBuf {
         let mapped = self.options.tablespaces.get(&oid).cloned();
         mapped.unwrap_or_else(|| self.tablespaces_default.join(oid.to_string()))
-    }
-
-    /// Refuses when the server of the base's version cannot be started here; changes nothing.
-    ///
-    /// # Errors
-    /// `Binaries`, `Version`, `UserMissing`.
-    pub fn inspect_start(&self, need: &Need) -> Result<(), SourceError> {
-        Owner::find(self.options.owner.as_deref())?;
-        programs::find(self.options.binaries.as_deref(), programs::major(&need.version)?)?;
-        Ok(())
     }
 
     /// Stops the server in the directory, disconnecting its clients, and waits until it is gone.
@@ -308,6 +299,16 @@ impl Restore for PostgresDirectory {
         programs::major(&need.version)?;
         self.owner()?;
         Ok(inspect::inspect(&self.target(need), need, ticket)?)
+    }
+
+    fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
+        let owner = self.owner()?;
+        programs::find(self.options.binaries.as_deref(), programs::major(&need.version)?)?;
+        Ok(listening::refuse_if_taken(
+            request.port,
+            &self.options.sockets,
+            owner,
+        )?)
     }
 
     fn space(&self, need: &Need) -> Result<Space, SourceError> {

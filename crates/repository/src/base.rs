@@ -1,6 +1,7 @@
 //! Bases: how a backup is written and read.
 
 mod cursor;
+mod file_list;
 mod frames;
 mod head;
 mod heads;

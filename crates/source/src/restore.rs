@@ -147,6 +147,9 @@ pub trait Restore: std::fmt::Debug + Send + Sync {
     /// Finds every reason to refuse; changes nothing. A directory with our own marker of the same ticket is accepted.
     fn inspect(&self, need: &Need, ticket: &Ticket) -> Result<(), SourceError>;
 
+    /// Finds every reason why the server could not be started afterwards; changes nothing.
+    fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError>;
+
     /// What the restore would take and what is there; changes nothing.
     fn space(&self, need: &Need) -> Result<Space, SourceError>;
 

@@ -23,7 +23,7 @@ use backstay_engine::plan::{Catalog, Request, RestorePlan, Unreadable, plan, sho
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{PostgresDirectory, RestoreOptions};
-use backstay_source::{RecoveryAction, RecoveryStop, StartRequest, WalDelivery};
+use backstay_source::{Outcome, RecoveryAction, RecoveryStop, StartRequest, WalDelivery};
 use backstay_terms::{ByteCount, EngineKind, Lsn};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -66,13 +66,6 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
     let command = fetch_command::fetch_command(&config, service, &catalog, &plan)?;
     let delivery = deliver(&plan, wish(arguments.wal), command, target.as_ref())?;
     planned.delivery = Some(delivery.clone());
-    if arguments.plan {
-        return Ok(Box::new(planned));
-    }
-    session.printer.note(planned.human_text().trim_end());
-    if !arguments.confirm {
-        ask::proceed(session, "nothing was touched")?;
-    }
     let watch = Arc::new(Watch::new(session.progress()));
     let job = RestoreJob {
         repository,
@@ -88,6 +81,15 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         observer: watch.clone(),
         workers: std::thread::available_parallelism().map_or(2, |count| count.get().min(8)),
     };
+    // What the plan says of the directory is said only of one that will do.
+    job.inspect()?;
+    if arguments.plan {
+        return Ok(Box::new(planned));
+    }
+    session.printer.note(planned.human_text().trim_end());
+    if !arguments.confirm {
+        ask::proceed(session, "nothing was touched")?;
+    }
     let restored = job.run().await;
     watch.finish();
     Ok(Box::new(Done {
@@ -175,24 +177,36 @@ fn stop_words(plan: &RestorePlan) -> String {
     }
 }
 
+/// A line about the transaction that was aimed at.
+fn outcome_words(plan: &RestorePlan) -> &'static str {
+    match plan.outcome {
+        Some(Outcome::Committed) => "  transaction committed: the copy holds what it did\n",
+        Some(Outcome::Aborted) => {
+            "  transaction aborted: the copy holds nothing of it, only what was committed before it ended\n"
+        }
+        None => "",
+    }
+}
+
 impl Planned {
     fn human_text(&self) -> String {
         let plan = &self.plan;
         let head = &plan.head;
         let taken = show_time(plan.log.stop_time);
+        let (files, bytes) = plan.content();
         let log = ByteCount(plan.log_bytes());
         format!(
-            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {} in {}\n  \
-             replay      {} ({log}) on timeline {}\n{}  stops       {}\n  production  untouched\n",
+            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {bytes} in {}\n  \
+             replay      {} ({log}) on timeline {}\n{}  stops       {}\n{}  production  untouched\n",
             self.service,
             self.echo.echo,
             head.backup,
-            head.totals.bytes,
-            count(head.totals.files as usize, "file"),
+            count(files as usize, "file"),
             count(plan.segments.len(), "segment"),
             plan.timeline,
             self.delivery_words(),
             stop_words(plan),
+            outcome_words(plan),
         )
     }
 
@@ -212,6 +226,7 @@ impl Planned {
 
     fn value(&self) -> Value {
         let plan = &self.plan;
+        let (files, bytes) = plan.content();
         let (kind, lsn) = match plan.stop {
             RecoveryStop::Consistent => ("consistent", plan.log.stop),
             RecoveryStop::After(at) => ("after", at),
@@ -222,8 +237,8 @@ impl Planned {
             "target": self.echo.echo,
             "backup": plan.head.backup,
             "consistent_at": show_time(plan.log.stop_time),
-            "bytes": plan.head.totals.bytes,
-            "files": plan.head.totals.files,
+            "bytes": bytes,
+            "files": files,
             "timeline": plan.timeline,
             "segments": plan.segments.len(),
             "unreadable": self.unreadable,
@@ -231,7 +246,13 @@ impl Planned {
                 Some(WalDelivery::Command(command)) => Some(command),
                 Some(WalDelivery::Placed) | None => None,
             },
-            "stop": { "kind": kind, "lsn": Lsn::from(lsn), "time": plan.time.map(show_time) },
+            "stop": {
+                "kind": kind, "lsn": Lsn::from(lsn), "time": plan.time.map(show_time),
+                "transaction": plan.outcome.map(|outcome| match outcome {
+                    Outcome::Committed => "committed",
+                    Outcome::Aborted => "aborted",
+                }),
+            },
         })
     }
 }
@@ -260,8 +281,8 @@ impl Report for Done {
             Some(WalDelivery::Placed) | None => format!(", and {}", count(restored.segments, "log segment")),
         };
         let mut text = format!(
-            "restored  {} files, {}{log} into {}\n",
-            restored.files,
+            "restored  {}, {}{log} into {}\n",
+            count(restored.files as usize, "file"),
             ByteCount(restored.bytes),
             self.directory.display()
         );

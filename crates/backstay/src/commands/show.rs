@@ -99,7 +99,7 @@ impl Wanted {
 async fn captured(repository: &Repository, head: &Head) -> Result<Vec<String>, Failure> {
     let reader = BaseReader::open(repository, &head.place()).await?;
     let is_captured = |role: &EntryRole| matches!(role, EntryRole::Settings | EntryRole::Configuration);
-    let files = reader.files().iter().filter(|file| is_captured(&file.role));
+    let files = reader.files().filter(|file| is_captured(&file.role));
     Ok(files.map(|file| file.path.to_string()).collect())
 }
 

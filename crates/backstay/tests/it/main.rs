@@ -21,6 +21,7 @@ mod past;
 mod program;
 mod restore_fetch;
 mod restore_odd;
+mod restore_words;
 mod retention;
 mod runs;
 mod terminal;

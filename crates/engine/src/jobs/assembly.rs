@@ -165,15 +165,15 @@ impl Assembly<'_> {
         }
         let size = WalSegmentSize::new(log.segment_size)?;
         let number = size.segment_holding(Lsn(whole.from.0));
-        let is_it = |file: &&FileRow| {
+        let is_it = |file: &FileRow| {
             let name = file
                 .path
                 .as_text()
                 .and_then(|name| name.parse::<WalFileName>().ok());
             file.role == EntryRole::Wal && name.and_then(|name| name.segment(size)) == Some(number)
         };
-        let file = base.files().iter().find(is_it)?;
-        Some((base, file.clone(), covers))
+        let file = base.files().find(is_it)?;
+        Some((base, file, covers))
     }
 
     fn refuse_if_different(

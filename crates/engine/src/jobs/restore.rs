@@ -10,6 +10,7 @@ mod segments;
 pub use delivery::{LogWish, deliver};
 
 use crate::plan::{Catalog, RestorePlan};
+use crate::supervisor::{Stopping, Supervisor};
 use crate::{EngineError, Fact, Observer};
 
 use backstay_repository::{BaseReader, Cursor, Digest, FileRow, PackReading, Repository, RepositoryError};
@@ -70,10 +71,23 @@ impl RestoreJob {
         )
     }
 
-    /// Restores.
-    pub async fn run(&self) -> Result<Restored, EngineError> {
+    /// Finds what the target refuses; changes nothing.
+    ///
+    /// # Errors
+    /// The first reason to refuse.
+    pub fn inspect(&self) -> Result<(), EngineError> {
         let (need, ticket) = self.need();
         self.target.inspect(&need, &ticket)?;
+        if let Some(request) = &self.start {
+            self.target.inspect_start(&need, request)?;
+        }
+        Ok(())
+    }
+
+    /// Restores.
+    pub async fn run(&self) -> Result<Restored, EngineError> {
+        let (_, ticket) = self.need();
+        self.inspect()?;
         if let Some(rehearsal) = delivery::rehearsal(&self.plan, &self.delivery) {
             self.target.rehearse(&rehearsal).await?;
         }
@@ -91,7 +105,7 @@ impl RestoreJob {
         self.step("settings and sync");
         let recovery = self.recovery();
         let (target, settings) = (self.target.clone(), recovery.clone());
-        worker(move || Ok(target.finish(&settings)?)).await?;
+        worker("end of the restore", move || Ok(target.finish(&settings)?)).await?;
         let evidence = match &self.start {
             Some(request) => {
                 self.step("start and recovery");
@@ -126,12 +140,16 @@ impl RestoreJob {
 
     async fn place_files(&self, base: &BaseReader) -> Result<(u64, u64), EngineError> {
         let done = Arc::new(AtomicU64::new(0));
-        let total = base.head().totals.bytes.0;
-        let mut workers = tokio::task::JoinSet::new();
         let log = match self.plan.segments.is_empty() {
             true => OwnLog::Placed,
             false => OwnLog::Replaced,
         };
+        let total = base
+            .files()
+            .filter(|file| log.is_placed(file))
+            .map(|file| file.size)
+            .sum();
+        let mut workers = Supervisor::new();
         for files in base.partition(self.workers.max(1)) {
             let work = PlaceFiles {
                 base: base.clone(),
@@ -142,26 +160,39 @@ impl RestoreJob {
                 total,
             };
             let runtime = tokio::runtime::Handle::current();
-            workers.spawn_blocking(move || runtime.block_on(work.run(files)));
+            workers.start_blocking("worker that places files", move |stopping| {
+                runtime.block_on(work.run(files, stopping))
+            });
         }
         let mut files = 0;
-        while let Some(outcome) = workers.join_next().await {
-            files += outcome.map_err(|e| EngineError::Integrity {
-                what: format!("a worker failed: {e}"),
-            })??;
+        while let Some(outcome) = workers.next().await {
+            match outcome.and_then(|placed| placed) {
+                Ok(placed) => files += placed,
+                Err(error) => {
+                    // Nothing is written after the error is told.
+                    workers.stop().await;
+                    return Err(error);
+                }
+            }
         }
         Ok((files, done.load(Ordering::Relaxed)))
     }
 }
 
-/// Runs blocking work away from the runtime.
+/// Runs blocking work away from the runtime; `name` is for errors: a noun.
 async fn worker<T: Send + 'static>(
+    name: &'static str,
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    let failed = |e| EngineError::Integrity {
-        what: format!("a worker failed: {e}"),
-    };
-    tokio::task::spawn_blocking(work).await.map_err(failed)?
+    let mut alone = Supervisor::new();
+    alone.start_blocking(name, |_| work());
+    let ended = alone.next().await;
+    ended.unwrap_or_else(|| {
+        Err(EngineError::TaskFailed {
+            task: name,
+            what: "it gave no result".to_owned(),
+        })
+    })?
 }
 
 /// What becomes of the log that a base carries itself.
@@ -171,6 +202,12 @@ enum OwnLog {
     Placed,
     /// Assembled segments take its place.
     Replaced,
+}
+
+impl OwnLog {
+    fn is_placed(self, file: &FileRow) -> bool {
+        self == OwnLog::Placed || file.role != EntryRole::Wal
+    }
 }
 
 /// One worker's share of the files.
@@ -184,17 +221,18 @@ struct PlaceFiles {
 }
 
 impl PlaceFiles {
-    /// Places the files at these places of the base's list.
-    async fn run(self, files: Range<usize>) -> Result<u64, EngineError> {
+    /// Places the files at these places of the base's list; ends early when it is asked to stop, as nobody then wants
+    /// the count.
+    async fn run(self, files: Range<usize>, stopping: Stopping) -> Result<u64, EngineError> {
         let mut cursor = self.base.cursor(PackReading::ByRanges);
         let mut placed = 0;
-        for file in self.base.files().get(files).unwrap_or_default() {
-            if self.log == OwnLog::Replaced && file.role == EntryRole::Wal {
-                continue;
+        for file in self.base.files_at(files).filter(|file| self.log.is_placed(file)) {
+            if stopping.is_asked() {
+                break;
             }
             let mut sink = self.target.place(&file.header())?;
             if file.kind == EntryKind::File {
-                self.fill(&mut cursor, file, sink.as_mut()).await?;
+                self.fill(&mut cursor, &file, sink.as_mut(), &stopping).await?;
             }
             sink.close()?;
             placed += 1;
@@ -207,17 +245,19 @@ impl PlaceFiles {
         cursor: &mut Cursor,
         file: &FileRow,
         sink: &mut dyn FileSink,
+        stopping: &Stopping,
     ) -> Result<(), EngineError> {
         let mut digest = Digest::new();
         let mut failed = None;
         let read = cursor.read_file(file, |bytes| {
+            if stopping.is_asked() {
+                return Err(cut_short("another worker failed"));
+            }
             digest.update(bytes);
             self.progress(bytes.len());
             sink.write(bytes).map_err(|error| {
                 failed = Some(error);
-                RepositoryError::OutOfOrder {
-                    what: "writing a file failed".into(),
-                }
+                cut_short("writing a file failed")
             })
         });
         let read = read.await;
@@ -234,6 +274,12 @@ impl PlaceFiles {
             done,
             total: self.total,
         });
+    }
+}
+
+fn cut_short(what: &str) -> RepositoryError {
+    RepositoryError::OutOfOrder {
+        what: what.to_owned(),
     }
 }
 

@@ -4,10 +4,12 @@
 //! Not here: errors of connections (crate::error).
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_source::{SourceError, SourceErrorKind};
+use backstay_terms::ByteCount;
 
 use crate::control_file::ControlFileError;
 use crate::error::PostgresError;
@@ -80,14 +82,38 @@ pub enum RestoreError {
         path: PathBuf,
     },
     /// Too little space.
-    #[error("{}: {free} bytes are free, {needed} are needed", .path.display())]
+    #[error("{}: {free} are free, {needed} are needed", .path.display())]
     Space {
         /// A directory on the file system that is too small.
         path: PathBuf,
-        /// Bytes of all files and 5 %.
-        needed: u64,
-        /// Bytes that we may use.
-        free: u64,
+        /// All files and 5 %.
+        needed: ByteCount,
+        /// What we may use.
+        free: ByteCount,
+    },
+    /// Somebody listens where the started server would.
+    #[error("port {port} is in use on {address}: the restored server could not be started there")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Where it is taken.
+        address: IpAddr,
+    },
+    /// The port cannot be listened on for another reason.
+    #[error("port {port} cannot be listened on: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No socket can be made where the started server would have its own.
+    #[error("{}: no socket can be made below it: {source}", .directory.display())]
+    Sockets {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The server's user cannot fetch the log.
     #[error("the server could not fetch its log: run as {user}, {command} {said}")]
@@ -232,6 +258,11 @@ impl RestoreError {
             Self::ParentMissing { .. } => "create it, or name another directory",
             Self::Unwritable { .. } => "run as a user who may write there, or name another directory",
             Self::Space { .. } => "free space, or name a directory on a larger file system",
+            Self::PortTaken { .. } => "choose a free one, such as --port 5434, or stop what listens there",
+            Self::Port { .. } => "choose another one from 1024 up, such as --port 5434",
+            Self::Sockets { .. } => {
+                "let the server's user make directories there, or restore without --start and start it by hand"
+            }
             Self::Delivery { .. } => {
                 "let that user read the configuration, the key files and the repository, or make room for the log: --wal place"
             }

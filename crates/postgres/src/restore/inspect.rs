@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use backstay_source::{Need, Space, Ticket};
+use backstay_terms::ByteCount;
 use rustix::fs::{Access, access, statvfs};
 
 use super::error::RestoreError;
@@ -45,8 +46,8 @@ pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Resu
         true => Ok(()),
         false => Err(RestoreError::Space {
             path: target.directory.to_owned(),
-            needed: space.needed,
-            free: space.free,
+            needed: ByteCount(space.needed),
+            free: ByteCount(space.free),
         }),
     }
 }

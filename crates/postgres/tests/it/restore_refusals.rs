@@ -1,14 +1,16 @@
 //! Every refusal of `inspect`, with its message, and that nothing is changed by it.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use backstay_postgres::PostgresDirectory;
-use backstay_source::{Need, Restore, SourceErrorKind};
+use backstay_source::{Need, Restore, SourceErrorKind, StartRequest};
 use backstay_testkit::pg::PgServer;
 
-use crate::restore_kit::{need, options, target, ticket};
+use crate::restore_kit::{free_port, need, options, target, ticket};
 
 /// The message without the path that it begins with.
 fn refused(directory: &PostgresDirectory, need: &Need) -> (String, String) {
@@ -127,11 +129,7 @@ async fn too_little_space_a_wrong_version_and_a_missing_user_are_refused() {
         ..need()
     };
     let (what, advice) = refused(&directory, &huge);
-    let needed = (1u64 << 60) + (1 << 60) / 20;
-    assert!(
-        what.ends_with(&format!(" bytes are free, {needed} are needed")),
-        "{what}"
-    );
+    assert!(what.ends_with(" are free, 1.1 EiB are needed"), "{what}");
     assert_eq!(advice, "free space, or name a directory on a larger file system");
 
     let old = Need {
@@ -202,14 +200,67 @@ async fn two_restores_into_one_directory_are_refused() {
 async fn programs_of_another_version_do_not_start_a_copy() {
     let server = PgServer::start().await;
     let directory = target(&server, "r");
-    directory.inspect_start(&need()).unwrap();
+    directory.inspect_start(&need(), &on(free_port())).unwrap();
     let mut options = options(directory.directory());
     options.binaries = Some("/usr/lib/postgresql/15/bin".into());
     let other = Need {
         version: "17.2".to_owned(),
         ..need()
     };
-    let error = PostgresDirectory::new(options).inspect_start(&other).unwrap_err();
+    let error = PostgresDirectory::new(options)
+        .inspect_start(&other, &on(free_port()))
+        .unwrap_err();
     let begins = "no program postgres of version 17 in /usr/lib/postgresql/15/bin (there is 15.";
     assert!(error.what.starts_with(begins), "{error}");
+}
+
+fn on(port: u16) -> StartRequest {
+    StartRequest {
+        port,
+        wait_max: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_has_is_refused_before_anything_is_touched() {
+    let server = PgServer::start().await;
+    let directory = target(&server, "r");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = directory.inspect_start(&need(), &on(port)).unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::TargetRefused);
+    assert_eq!(
+        error.what,
+        format!("port {port} is in use on 127.0.0.1: the restored server could not be started there")
+    );
+    assert_eq!(
+        error.advice,
+        "choose a free one, such as --port 5434, or stop what listens there"
+    );
+    drop(taken);
+    directory.inspect_start(&need(), &on(port)).unwrap();
+    assert!(!directory.directory().exists());
+}
+
+#[tokio::test]
+async fn a_directory_of_sockets_that_will_not_do_is_refused_and_the_trial_leaves_nothing() {
+    let server = PgServer::start().await;
+    let room = server.room().dir("sockets");
+    let with_sockets = |sockets: &Path| {
+        let mut options = options(&server.room().path().join("r"));
+        options.sockets = sockets.to_owned();
+        PostgresDirectory::new(options).inspect_start(&need(), &on(free_port()))
+    };
+    with_sockets(&room).unwrap();
+    assert_eq!(fs::read_dir(&room).unwrap().count(), 0);
+    // The path of a socket has 107 bytes.
+    let deep = room.join("d".repeat(90));
+    fs::create_dir(&deep).unwrap();
+    let begins = format!("{}: no socket can be made below it: ", deep.display());
+    let error = with_sockets(&deep).unwrap_err();
+    assert!(error.what.starts_with(&begins), "{error}");
+    assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);
+    let error = with_sockets(&room.join("absent")).unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::TargetRefused);
+    assert!(error.what.contains("no socket can be made below it"), "{error}");
 }

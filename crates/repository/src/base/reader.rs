@@ -6,6 +6,7 @@
 //! Not here: the tables (table_reader), whole files (cursor), where files go (backstay-engine::jobs::restore).
 
 use super::cursor::{Cursor, PackReading};
+use super::file_list::Files;
 use super::head::Head;
 use super::table_reader::{Tables, read_table, read_tables};
 use super::tables::{Extent, FileRow, FrameRow, PackRow};
@@ -73,9 +74,14 @@ impl BaseReader {
         &self.tables.head
     }
 
-    /// The files, directories and links.
-    pub fn files(&self) -> &[FileRow] {
-        &self.tables.files
+    /// The files, directories and links, in the order in which their bytes are stored. Each is made as it is asked for.
+    pub fn files(&self) -> Files<'_> {
+        self.tables.files.iter()
+    }
+
+    /// Those at these places.
+    pub fn files_at(&self, places: Range<usize>) -> Files<'_> {
+        self.tables.files.range(places)
     }
 
     /// Bytes of a file by ranged requests: only the sealed chunks that hold its frames are fetched.
@@ -106,11 +112,11 @@ impl BaseReader {
 
     /// Cuts the files into `parts` runs of about equal bytes, in order: places in `files`.
     pub fn partition(&self, parts: usize) -> Vec<Range<usize>> {
-        let total: u64 = self.files().iter().map(|file| file.size + 1).sum();
+        let total: u64 = self.files().map(|file| file.size + 1).sum();
         let share = total.div_ceil(parts.max(1) as u64).max(1);
         let mut cut: Vec<Range<usize>> = Vec::new();
         let (mut before, mut begins) = (0, 0);
-        for (place, file) in self.files().iter().enumerate() {
+        for (place, file) in self.files().enumerate() {
             if before / share > cut.len() as u64 {
                 cut.push(begins..place);
                 begins = place;

@@ -4,12 +4,13 @@
 //! each other before they are given out. Memory: one part beside what the rows say.
 //! Not here: the form of rows (tables), the bytes of files (reader, cursor).
 
+use super::file_list::FileList;
 use super::head::Head;
 use super::reader::envelope_of;
 use super::table_writer::container_kind;
 use super::tables::{
-    Extent, FileRow, FrameRow, PackRow, Record, RootTable, TABLE_BYTES_MAX, TableKind, TableRow, lines,
-    records,
+    Extent, FileRow, FrameRow, PackRow, Record, RootTable, TABLE_BYTES_MAX, TableKind, TableRow,
+    line_by_line, lines, records,
 };
 use crate::layout::BackupPlace;
 use crate::{Repository, RepositoryError};
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 pub(super) struct Tables {
     pub head: Head,
     pub packs: Vec<PackRow>,
-    pub files: Vec<FileRow>,
+    pub files: FileList,
     pub frames: Vec<FrameRow>,
     /// By entry number, then by offset.
     extents: Vec<Extent>,
@@ -40,7 +41,11 @@ impl Tables {
     fn add(&mut self, kind: TableKind, whole: &[u8], object: &str) -> Result<(), RepositoryError> {
         match kind {
             TableKind::PackList => self.packs.extend(lines(whole, object)?),
-            TableKind::FileTable => self.files.extend(lines(whole, object)?),
+            TableKind::FileTable => {
+                for row in line_by_line::<FileRow>(whole, object) {
+                    self.files.push(&row?);
+                }
+            }
             TableKind::FrameTable => self.frames.extend(records::<FrameRow>(whole, object)?),
             TableKind::ExtentTable => self.extents.extend(records::<Extent>(whole, object)?),
             TableKind::ServerManifest => {}
@@ -48,9 +53,6 @@ impl Tables {
         Ok(())
     }
 }
-
-/// No line of the file table is shorter.
-const LINE_BYTES_MIN: usize = 64;
 
 /// What a part of a table left over: tables of one kind are read as one, wherever they were cut.
 #[derive(Default)]
@@ -104,11 +106,10 @@ pub(super) async fn read_tables(
         let bytes: u64 = parts.map(|row| row.plain.min(2 * TABLE_BYTES_MAX as u64)).sum();
         bytes as usize / shortest
     };
-    let files = (head.totals.files as usize).min(rows(TableKind::FileTable, LINE_BYTES_MIN));
     let mut tables = Tables {
         head,
         packs: Vec::new(),
-        files: Vec::with_capacity(files),
+        files: FileList::default(),
         frames: Vec::with_capacity(rows(TableKind::FrameTable, FrameRow::LENGTH)),
         extents: Vec::with_capacity(rows(TableKind::ExtentTable, Extent::LENGTH)),
         manifest: Vec::new(),
@@ -127,6 +128,7 @@ pub(super) async fn read_tables(
     for (kind, rest) in pending.0 {
         tables.add(kind, &rest, object)?;
     }
+    tables.files.shrink();
     tables
         .extents
         .sort_unstable_by_key(|extent| (extent.entry, extent.offset));
@@ -185,7 +187,8 @@ fn check_tables(tables: &Tables, packs: u32, object: &str) -> Result<(), Reposit
             return refuse(format!("a frame lies beyond pack {}", frame.pack));
         }
     }
-    for file in tables.files.iter().filter(|file| file.kind == EntryKind::File) {
+    let is_file = |file: &FileRow| file.kind == EntryKind::File;
+    for file in tables.files.iter().filter(is_file) {
         let mut covered = 0;
         for extent in tables.extents_of(file.n) {
             let end = u64::from(extent.skip) + u64::from(extent.length);

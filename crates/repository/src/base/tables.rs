@@ -245,10 +245,16 @@ pub fn records<R: Record>(bytes: &[u8], object: &str) -> Result<Vec<R>, Reposito
 
 /// Reads a table of JSON lines.
 pub fn lines<T: serde::de::DeserializeOwned>(bytes: &[u8], object: &str) -> Result<Vec<T>, RepositoryError> {
+    line_by_line(bytes, object).collect()
+}
+
+/// The same, without holding more than one row.
+pub fn line_by_line<'a, T: serde::de::DeserializeOwned>(
+    bytes: &'a [u8],
+    object: &'a str,
+) -> impl Iterator<Item = Result<T, RepositoryError>> + 'a {
     let filled = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-    filled
-        .map(|line| serde_json::from_slice(line).map_err(|e| RepositoryError::malformed(object, e)))
-        .collect()
+    filled.map(move |line| serde_json::from_slice(line).map_err(|e| RepositoryError::malformed(object, e)))
 }
 
 /// Appends one JSON line.

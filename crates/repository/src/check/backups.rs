@@ -59,7 +59,7 @@ impl Repository {
         keep(&mut findings, &at, reader.server_manifest().await)?;
         let totals = &reader.head().totals;
         let files = reader.files().len() as u64;
-        let bytes: u64 = reader.files().iter().map(|file| file.size).sum();
+        let bytes: u64 = reader.files().map(|file| file.size).sum();
         if (files, bytes) != (totals.files, totals.bytes.0) {
             let what = format!(
                 "its file table has {files} entries of {bytes} bytes, its head states {} of {}",
@@ -82,9 +82,9 @@ impl Repository {
             return Ok((content, findings));
         };
         let mut cursor = reader.cursor(PackReading::WholePacks);
-        for file in reader.files().iter().filter(|file| file.kind == EntryKind::File) {
+        for file in reader.files().filter(|file| file.kind == EntryKind::File) {
             let mut digest = Digest::new();
-            let read = cursor.read_file(file, |bytes| {
+            let read = cursor.read_file(&file, |bytes| {
                 digest.update(bytes);
                 Ok(())
             });

@@ -139,7 +139,7 @@ async fn what_was_written_is_read_back_byte_by_byte() {
     }
     let manifest = entries.last().map(|entry| entry.content.clone());
     assert_eq!(reader.server_manifest().await.ok(), manifest);
-    for row in reader.files().iter().filter(|row| row.kind == EntryKind::File) {
+    for row in reader.files().filter(|row| row.kind == EntryKind::File) {
         let (_, content) = &expected[&(row.role, row.path.clone())];
         assert_eq!(row.sha256, Some(digest(content)), "{}", row.path);
     }

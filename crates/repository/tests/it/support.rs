@@ -234,10 +234,10 @@ pub async fn read_all(
     let mut contents = Contents::new();
     for part in reader.partition(parts) {
         let mut cursor = reader.cursor(reading);
-        for row in &reader.files()[part] {
+        for row in reader.files_at(part) {
             let mut content = Vec::new();
             cursor
-                .read_file(row, |piece| {
+                .read_file(&row, |piece| {
                     content.extend_from_slice(piece);
                     Ok(())
                 })
@@ -253,9 +253,9 @@ pub async fn open_backup(repository: &Repository, head: &Head) -> Result<BaseRea
     BaseReader::open(repository, &head.place()).await
 }
 
-pub fn row<'a>(reader: &'a BaseReader, path: &str) -> &'a FileRow {
-    let found = |row: &&FileRow| row.path.as_text() == Some(path);
-    reader.files().iter().find(found).unwrap()
+pub fn row(reader: &BaseReader, path: &str) -> FileRow {
+    let found = |row: &FileRow| row.path.as_text() == Some(path);
+    reader.files().find(found).unwrap()
 }
 
 /// Where a head's backup lies, by the names of the format document alone.

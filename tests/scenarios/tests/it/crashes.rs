@@ -43,7 +43,7 @@ async fn every_backup_is_whole(world: &World) -> usize {
         for file in base.files() {
             let Some(expected) = &file.sha256 else { continue };
             let mut digest = Digest::new();
-            let read = cursor.read_file(file, |bytes| {
+            let read = cursor.read_file(&file, |bytes| {
                 digest.update(bytes);
                 Ok(())
             });

@@ -27,6 +27,10 @@ impl Restore for Cramped {
         self.directory.inspect(need, ticket)
     }
 
+    fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
+        self.directory.inspect_start(need, request)
+    }
+
     fn space(&self, need: &Need) -> Result<Space, SourceError> {
         let Space { needed, .. } = self.directory.space(need)?;
         Ok(Space {

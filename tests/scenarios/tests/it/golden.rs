@@ -62,7 +62,7 @@ async fn every_file_of_the_golden_repository_is_what_its_tables_say() {
         let Some(expected) = &file.sha256 else { continue };
         let mut digest = backstay_repository::Digest::new();
         cursor
-            .read_file(file, |bytes| {
+            .read_file(&file, |bytes| {
                 digest.update(bytes);
                 Ok(())
             })

@@ -157,6 +157,10 @@ impl Restore for Taker {
         Ok(())
     }
 
+    fn inspect_start(&self, _: &Need, _: &StartRequest) -> Result<(), SourceError> {
+        Err(SourceError::new(SourceErrorKind::Local, "nothing to start", ""))
+    }
+
     fn space(&self, need: &Need) -> Result<Space, SourceError> {
         Ok(Space {
             needed: need.bytes,

@@ -230,10 +230,9 @@ async fn backup(repository: &Repository, name: &SourceName, source: Arc<Fake>) -
 async fn content(reader: &BaseReader, path: &str) -> Vec<u8> {
     let file = reader
         .files()
-        .iter()
         .find(|file| file.path.as_text() == Some(path))
         .unwrap();
-    reader.read_range(file, 0..file.size).await.unwrap()
+    reader.read_range(&file, 0..file.size).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

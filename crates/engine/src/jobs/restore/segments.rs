@@ -76,7 +76,7 @@ impl RestoreJob {
             modified,
         };
         let target = self.target.clone();
-        worker(move || {
+        worker("worker that places log", move || {
             let mut sink = target.place(&header)?;
             sink.write(&content)?;
             Ok(sink.close()?)

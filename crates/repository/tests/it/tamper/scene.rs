@@ -184,7 +184,7 @@ impl Scene {
         let plain = (place.saturating_sub(112) / 65_552 * 65_536) as u64;
         let row = row(&self.reader, "noise");
         let from = (plain + 4000).min(row.size - 1);
-        let bytes = self.reader.read_range(row, from..from + 1).await?;
+        let bytes = self.reader.read_range(&row, from..from + 1).await?;
         let expected = &noise(1, 400_000)[from as usize..from as usize + 1];
         assert_eq!(bytes, expected);
         Ok(())
@@ -247,7 +247,7 @@ impl Scene {
                     let reader = open_backup(repository, head).await?;
                     all.push_str(&format!(
                         "{:?}{:?}",
-                        reader.files(),
+                        reader.files().collect::<Vec<_>>(),
                         reader.packs().collect::<Vec<_>>()
                     ));
                 }

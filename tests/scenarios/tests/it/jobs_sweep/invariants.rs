@@ -184,7 +184,7 @@ pub async fn content(base: &BaseReader) -> Result<Content, String> {
     let (mut cursor, mut content) = (base.cursor(PackReading::ByRanges), Content::new());
     for file in base.files() {
         let mut digest = Digest::new();
-        let read = cursor.read_file(file, |bytes| {
+        let read = cursor.read_file(&file, |bytes| {
             digest.update(bytes);
             Ok(())
         });

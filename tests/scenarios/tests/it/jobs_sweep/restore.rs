@@ -337,6 +337,10 @@ impl Restore for Dying {
         step(&self.plan, "inspect", || self.inner.inspect(need, ticket))
     }
 
+    fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
+        self.inner.inspect_start(need, request)
+    }
+
     fn space(&self, need: &Need) -> Result<Space, SourceError> {
         self.inner.space(need)
     }

@@ -65,6 +65,10 @@ impl Restore for ControlFirst {
         self.inner.inspect(need, ticket)
     }
 
+    fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
+        self.inner.inspect_start(need, request)
+    }
+
     fn space(&self, need: &Need) -> Result<Space, SourceError> {
         self.inner.space(need)
     }
