@@ -2,6 +2,7 @@
 
 use super::failed;
 use crate::config::Config;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::units::count;
 use backstay_repository::layout::EnvelopePlace;
@@ -10,8 +11,12 @@ use backstay_source::Finding;
 use std::collections::BTreeMap;
 
 pub(super) async fn findings(config: &Config, opened: &Result<Repository, Failure>) -> Vec<Finding> {
-    // Why it could not be opened is told already; a wrong key is told there too.
-    let Ok(repository) = opened else { return Vec::new() };
+    let repository = match opened {
+        Ok(repository) => repository,
+        Err(failure) if failure.code.exit() == Exit::Key => return vec![failed("keys", failure)],
+        // Why it could not be opened is told already.
+        Err(_) => return Vec::new(),
+    };
     let mut findings = vec![newest(repository).await];
     let file = config.file.display();
     findings.extend(repository.key_warnings().into_iter().map(|warning| match warning {

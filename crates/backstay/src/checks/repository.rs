@@ -5,6 +5,7 @@
 
 use super::failed;
 use crate::config::{Config, RepositoryPlace};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
 use backstay_repository::Repository;
@@ -27,16 +28,39 @@ pub(super) async fn findings(
     opened: &Result<Repository, Failure>,
 ) -> Vec<Finding> {
     let place = &config.repository.value;
+    let RepositoryPlace::Directory(path) = place;
     let repository = match opened {
         Ok(repository) => repository,
+        // What is wrong with the keys is told among them.
+        Err(failure) if failure.code.exit() == Exit::Key => {
+            let mut findings = vec![unopened(&place.to_string(), path)];
+            findings.push(writing(path));
+            findings.extend(space(path));
+            return findings;
+        }
         Err(failure) => return vec![failed("repository", failure)],
     };
     let mut findings = vec![listing(repository, &place.to_string()).await];
-    let RepositoryPlace::Directory(path) = place;
     findings.push(writing(path));
     findings.extend(space(path));
     findings.push(clock(session, repository).await);
     findings
+}
+
+/// A repository that was not opened, because a key is wanting.
+fn unopened(place: &str, path: &Path) -> Finding {
+    match path.join("repository.json").is_file() {
+        true => Finding::warning(
+            "repository",
+            format!("{place} is there, and is not looked into without a key"),
+            "bring the key back first",
+        ),
+        false => Finding::failure(
+            "repository",
+            format!("{place}: there is no repository at this place"),
+            "check repo in the configuration, and that the disk is mounted; or make a new one: backstay init",
+        ),
+    }
 }
 
 async fn listing(repository: &Repository, place: &str) -> Finding {

@@ -17,7 +17,7 @@ use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{
     BaseReader, Head, HeadVerdict, Repository, RepositoryError, RunFinished, RunStarted, StoreError,
 };
-use backstay_terms::{BackupId, EntryRole, Lsn, RunId};
+use backstay_terms::{BackupId, ByteCount, EntryRole, Lsn, RunId};
 use serde_json::{Value, json};
 
 /// Shows a backup, or after the word `run` a run.
@@ -209,11 +209,42 @@ impl Shown {
 }
 
 /// Labels in one column, texts in the next.
-fn sheet(lines: &[(&'static str, String)]) -> String {
-    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    let line =
-        |(label, text): &(&str, String)| format!("{label:width$}  {}\n", crate::render::human::clean(text));
+fn sheet<L: AsRef<str>>(lines: &[(L, String)]) -> String {
+    let width = lines
+        .iter()
+        .map(|(label, _)| label.as_ref().len())
+        .max()
+        .unwrap_or(0);
+    let line = |(label, text): &(L, String)| {
+        let (label, text) = (label.as_ref(), crate::render::human::clean(text));
+        format!("{label:width$}  {text}\n")
+    };
     lines.iter().map(line).collect()
+}
+
+/// A line for each of a run's numbers, under its name; those inside of others have theirs too.
+fn figures(lines: &mut Vec<(String, String)>, name: &str, value: &Value) {
+    let text = match value {
+        Value::Null => return,
+        Value::Object(inner) => {
+            for (name, value) in inner {
+                figures(lines, name, value);
+            }
+            return;
+        }
+        Value::Number(number) if is_bytes(name) => match number.as_u64() {
+            Some(bytes) => ByteCount(bytes).to_string(),
+            None => number.to_string(),
+        },
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    lines.push((name.replace('_', " "), text));
+}
+
+/// Whether a number of this name counts bytes.
+fn is_bytes(name: &str) -> bool {
+    name == "stored" || name == "bytes" || name.ends_with("_bytes")
 }
 
 impl Report for Shown {
@@ -273,25 +304,23 @@ impl Report for Run {
             Run::Ended(record) => (&record.started, Some(record)),
             Run::Open(started) => (started, None),
         };
-        let mut lines = vec![
-            ("run", started.run.to_string()),
-            ("service", started.source.clone()),
-            ("did", format!("{} (backstay {})", started.verb, started.version)),
-            ("began", look.time(started.started)),
-        ];
+        let mut lines: Vec<(String, String)> = Vec::new();
+        let mut line = |label: &str, text: String| lines.push((label.to_owned(), text));
+        line("run", started.run.to_string());
+        line("service", started.source.clone());
+        line("did", format!("{} (backstay {})", started.verb, started.version));
+        line("began", look.time(started.started));
         match end {
             Some(record) => {
                 let result = format!("{:?}", record.result).to_lowercase();
-                lines.push(("ended", format!("{} {result}", look.time(record.finished))));
-                lines.extend(record.error.iter().map(|error| ("error", error.clone())));
-                if !record.figures.is_null() {
-                    lines.push(("figures", record.figures.to_string()));
-                }
+                line("ended", format!("{} {result}", look.time(record.finished)));
+                record.error.iter().for_each(|error| line("error", error.clone()));
+                figures(&mut lines, "", &record.figures);
             }
-            None => lines.push((
+            None => line(
                 "ended",
                 "not yet, or it was killed: nothing of it counts".to_owned(),
-            )),
+            ),
         }
         sheet(&lines)
     }

@@ -3,9 +3,15 @@
 //! Promise: every struct refuses keys that it does not know; every value remembers its place.
 //! Not here: what it means (resolve).
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
+use std::fmt;
+
+/// What stands under `services`.
+const SERVICES: &str = "services by name, such as services: { orders-db: { postgresql: \"host=localhost user=backstay dbname=postgres\" } }";
 
 /// The version of the file, read before anything else so that a newer file is named as such.
 #[derive(Debug, Deserialize)]
@@ -25,7 +31,36 @@ pub(super) struct RawConfig {
     pub profile: Option<Spanned<String>>,
     pub objective: Option<RawObjective>,
     pub retention: Option<RawRetention>,
-    pub services: Option<BTreeMap<String, Spanned<RawService>>>,
+    pub services: Option<RawServices>,
+}
+
+/// The services by name.
+#[derive(Debug, Default)]
+pub(super) struct RawServices(pub BTreeMap<String, Spanned<RawService>>);
+
+impl<'de> Deserialize<'de> for RawServices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawServices, D::Error> {
+        // Whatever it is: asked for a map, the reader would refuse a list in its own words.
+        deserializer.deserialize_any(ServicesVisitor)
+    }
+}
+
+struct ServicesVisitor;
+
+impl<'de> Visitor<'de> for ServicesVisitor {
+    type Value = RawServices;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(SERVICES)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawServices, A::Error> {
+        BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(RawServices)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<RawServices, E> {
+        Ok(RawServices::default())
+    }
 }
 
 #[derive(Debug, Deserialize)]

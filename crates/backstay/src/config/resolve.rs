@@ -54,7 +54,7 @@ pub fn load_from(
         retention: &retention,
     };
     let mut services = std::collections::BTreeMap::new();
-    for (name, raw) in raw.services.unwrap_or_default() {
+    for (name, raw) in raw.services.unwrap_or_default().0 {
         let service = service(&text, &name, raw, &common)?;
         services.insert(service.name.clone(), service);
     }

@@ -139,6 +139,7 @@ fn values_of_the_wrong_type_or_meaning() {
             "a service name that cannot be one",
             after_head("services:\n  Orders DB: { postgresql: \"host=h\" }\n"),
         ),
+        ("services as a list", after_head("services: []\n")),
         (
             "a service that says nothing",
             after_head("services:\n  orders-db: {}\n"),

@@ -141,7 +141,10 @@ fn a_repository_of_another_id_than_configured() {
 fn init_makes_no_new_key_for_a_repository_that_has_one() {
     let place = initialised();
     fs::remove_file(place.directory.join("backstay.key")).unwrap();
-    let text = refused(&place, "init") + &refused(&place, "list");
+    let mut text = String::new();
+    for line in ["init", "list", "status", "check"] {
+        text += &refused(&place, line);
+    }
     assert_golden("bad-repository/key-lost.txt", &text);
 }
 
