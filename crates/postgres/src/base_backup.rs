@@ -61,6 +61,7 @@ pub struct BaseBackup {
     data_checksums: DataChecksums,
     tablespaces: Vec<Tablespace>,
     superuser: Option<String>,
+    tablespaces_made: Vec<String>,
     start: Lsn,
     stop: Lsn,
     timeline: Timeline,
@@ -152,6 +153,7 @@ impl BaseBackup {
             data_checksums,
             tablespaces: Vec::new(),
             superuser: captured.superuser.clone(),
+            tablespaces_made: Vec::new(),
             start: Lsn::INVALID,
             stop: Lsn::INVALID,
             timeline: identity.timeline,
@@ -344,6 +346,7 @@ impl BaseBackup {
                 Some(reader) => Some((self.begin_segment(&reader)?, reader)),
                 None => {
                     (self.last_record, self.end_point) = wal.found()?;
+                    self.tablespaces_made = wal.tablespaces_made();
                     return self.check_manifest(*check).await;
                 }
             },
@@ -454,6 +457,7 @@ impl BaseBackup {
             last_record: self.last_record,
             timeline: self.timeline,
             tablespaces: self.tablespaces.iter().filter_map(outside).collect(),
+            tablespaces_made: self.tablespaces_made.clone(),
             superuser: self.superuser.clone(),
         }
     }

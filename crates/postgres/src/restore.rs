@@ -156,17 +156,23 @@ impl PostgresDirectory {
         Ok(server::stop(&self.options.directory, child, &*self.options.clock).await?)
     }
 
-    fn target(&self, need: &Need) -> Target<'_> {
-        let facts = serde_json::from_value::<BaseFacts>(need.engine_facts.clone());
+    fn target(&self, need: &Need) -> Result<Target<'_>, RestoreError> {
+        let facts = serde_json::from_value::<BaseFacts>(need.engine_facts.clone()).ok();
+        let (known, made) = facts
+            .map(|facts| (facts.tablespaces, facts.tablespaces_made))
+            .unwrap_or_default();
         let mut tablespaces = self.options.tablespaces.clone();
-        for tablespace in facts.map(|facts| facts.tablespaces).unwrap_or_default() {
+        for tablespace in known {
             tablespaces.insert(tablespace.oid, self.tablespace(tablespace.oid));
         }
-        Target {
+        let outside = made.iter().chain(&need.written_by_log).map(PathBuf::from);
+        Ok(Target {
+            outside: outside.collect(),
+            owner: self.owner()?,
             directory: &self.options.directory,
             tablespaces,
             tablespaces_default: &self.tablespaces_default,
-        }
+        })
     }
 
     fn owner(&self) -> Result<Owner, RestoreError> {
@@ -297,8 +303,7 @@ impl PostgresDirectory {
 impl Restore for PostgresDirectory {
     fn inspect(&self, need: &Need, ticket: &Ticket) -> Result<(), SourceError> {
         programs::major(&need.version)?;
-        self.owner()?;
-        Ok(inspect::inspect(&self.target(need), need, ticket)?)
+        Ok(inspect::inspect(&self.target(need)?, need, ticket)?)
     }
 
     fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
@@ -312,7 +317,7 @@ impl Restore for PostgresDirectory {
     }
 
     fn space(&self, need: &Need) -> Result<Space, SourceError> {
-        Ok(inspect::space(&self.target(need), need)?)
+        Ok(inspect::space(&self.target(need)?, need)?)
     }
 
     async fn rehearse(&self, rehearsal: &Rehearsal) -> Result<(), SourceError> {

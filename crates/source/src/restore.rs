@@ -20,6 +20,8 @@ pub struct Need {
     pub version: String,
     /// The adapter's own facts from the base.
     pub engine_facts: serde_json::Value,
+    /// Directories outside of the target that replaying the log of the plan writes into, whatever the target is.
+    pub written_by_log: Vec<String>,
 }
 
 /// What a restore takes of its target's file systems.

@@ -52,6 +52,9 @@ pub enum LogPointKind {
     BackupEnd,
     /// The first record after a promotion.
     EndOfRecovery,
+    /// A tablespace was made in the directory that the point names: replaying the record writes there, wherever the
+    /// data directory is.
+    Tablespace,
 }
 
 /// A record worth finding again.
@@ -61,7 +64,7 @@ pub struct LogPoint {
     pub start: Position,
     /// What it is.
     pub kind: LogPointKind,
-    /// Its name, for a restore point.
+    /// The name of a restore point, the absolute path of a tablespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its time, where the record carries one.

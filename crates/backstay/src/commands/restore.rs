@@ -197,7 +197,7 @@ impl Planned {
         let log = ByteCount(plan.log_bytes());
         format!(
             "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {bytes} in {}\n  \
-             replay      {} ({log}) on timeline {}\n{}  stops       {}\n{}  production  untouched\n",
+             replay      {} ({log}) on timeline {}\n{}{}  stops       {}\n{}  production  untouched\n",
             self.service,
             self.echo.echo,
             head.backup,
@@ -205,6 +205,7 @@ impl Planned {
             count(plan.segments.len(), "segment"),
             plan.timeline,
             self.delivery_words(),
+            self.tablespace_words(),
             stop_words(plan),
             outcome_words(plan),
         )
@@ -222,6 +223,14 @@ impl Planned {
             }
             Some(WalDelivery::Placed) | None => String::new(),
         }
+    }
+
+    fn tablespace_words(&self) -> String {
+        let made = self.plan.written_by_log.iter();
+        made.map(|location| {
+            format!("  tablespace  made by the log in {location}: an empty directory there is needed\n")
+        })
+        .collect()
     }
 
     fn value(&self) -> Value {
@@ -242,6 +251,7 @@ impl Planned {
             "timeline": plan.timeline,
             "segments": plan.segments.len(),
             "unreadable": self.unreadable,
+            "written_by_log": plan.written_by_log,
             "restore_command": match &self.delivery {
                 Some(WalDelivery::Command(command)) => Some(command),
                 Some(WalDelivery::Placed) | None => None,

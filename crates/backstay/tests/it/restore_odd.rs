@@ -1,9 +1,11 @@
 //! Clusters that are not as initdb makes them by default.
 
+use crate::live::{CONFIRMED, start_stream, stop_stream, until};
 use crate::program::{Place, Run};
+use crate::tree::tree;
 use backstay_clock::SystemClock;
 use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_testkit::pg::{PgServer, free_port, parse};
+use backstay_testkit::pg::{PgServer, Stop, free_port, parse};
 use std::sync::Arc;
 
 async fn run_sql(conninfo: &str, statements: &[&str]) -> String {
@@ -69,4 +71,60 @@ async fn a_cluster_with_another_superuser_and_no_database_postgres_is_proved_too
     let run = restore(&place, "second", "--superuser helper");
     assert!(run.out.contains("user=helper"), "{}{}", run.out, run.err);
     stop(&place, "second").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tablespace_that_the_log_makes_is_never_recovered_into_the_one_of_the_source() {
+    let mut server = PgServer::start().await;
+    let place = Place::with_program(server.room().path().join("place"));
+    let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let stream = start_stream(&place);
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let fast = server.room().dir("fast");
+    let made = format!("CREATE TABLESPACE fast LOCATION '{}'", fast.display());
+    server.sql(&made).await;
+    server
+        .sql("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")
+        .await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let whole = tree(&fast);
+    assert!(whole.len() > 2, "{whole:?}");
+
+    // On the machine of the source, where its files are.
+    let latest = |into: &str| {
+        let port = free_port();
+        place.run(&format!(
+            "restore main --to latest --into {into} --start --json --progress none --port {port}"
+        ))
+    };
+    let run = latest("beside");
+    assert_eq!(run.exit, 5, "{}{}", run.out, run.err);
+    let said = format!("makes a tablespace in {}", fast.display());
+    assert!(run.err.contains(&said), "{}", run.err);
+    assert!(
+        run.err.contains("may hold the files of the source itself"),
+        "{}",
+        run.err
+    );
+    assert!(!place.directory.join("beside").exists());
+    let plan = place.run("restore main --to latest --plan");
+    assert!(plan.out.contains(&fast.display().to_string()), "{}", plan.out);
+    let before = restore(&place, "before", "");
+    assert_eq!(before.exit, 0, "{}", before.err);
+    stop(&place, "before").await;
+    assert_eq!(tree(&fast), whole, "the source's files are as they were");
+
+    // On another machine the directory is there and empty.
+    server.stop(Stop::Fast).await;
+    std::fs::rename(&fast, fast.with_extension("source")).unwrap();
+    server.room().dir("fast");
+    let run = latest("elsewhere");
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    let connect = told["evidence"]["connect"].as_str().unwrap();
+    assert_eq!(run_sql(connect, &["SELECT sum(n) FROM t"]).await, "500500");
+    stop(&place, "elsewhere").await;
 }

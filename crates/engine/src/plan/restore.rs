@@ -11,8 +11,8 @@ use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
 use backstay_source::{LogFormat, Outcome, RecoveryStop};
 use backstay_terms::{
-    BackupId, ByteCount, LogRange, Lsn, Position, RecoveryTarget, Timeline, WalFileName, WalSegmentNumber,
-    WalSegmentSize,
+    BackupId, ByteCount, LogPointKind, LogRange, Lsn, Position, RecoveryTarget, Timeline, WalFileName,
+    WalSegmentNumber, WalSegmentSize,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -57,6 +57,8 @@ pub struct RestorePlan {
     pub segments: Vec<SegmentPlan>,
     /// The end of the log to replay.
     pub needs: Position,
+    /// Directories outside of the target that replaying this log writes into.
+    pub written_by_log: Vec<String>,
     /// The highest timeline known of this system.
     pub timeline_highest: u32,
     /// The target as asked.
@@ -187,7 +189,23 @@ async fn try_base(
         stretch: within,
     };
     let resolved = resolver.resolve(target).await?;
-    Ok(resolved.map(|resolved| make(catalog, request, head, log, timeline, resolved)))
+    let Some(resolved) = resolved else { return Ok(None) };
+    let plan = make(catalog, request, head, log, timeline, resolved);
+    Ok(Some(RestorePlan {
+        written_by_log: written_by_log(catalog, log.stop, plan.needs).await?,
+        ..plan
+    }))
+}
+
+/// Where replaying the log after a base makes tablespaces; what the base's own log makes is among its facts.
+async fn written_by_log(catalog: &Catalog, from: Position, to: Position) -> Result<Vec<String>, EngineError> {
+    let Some(range) = LogRange::new(from, to).filter(|range| !range.is_mark()) else {
+        return Ok(Vec::new());
+    };
+    let facts = catalog.facts_in(range).await?;
+    let points = facts.into_iter().flat_map(|(_, facts)| facts.points);
+    let made = points.filter(|point| point.kind == LogPointKind::Tablespace && point.start < to);
+    Ok(made.filter_map(|point| point.name).collect())
 }
 
 fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) -> RestorePlan {
@@ -200,6 +218,7 @@ fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) ->
         outcome: None,
         segments: Vec::new(),
         needs: log.stop,
+        written_by_log: Vec::new(),
         timeline_highest: timeline_highest(catalog, log.system),
         target: request.target.clone(),
     }

@@ -28,6 +28,9 @@ pub struct BaseFacts {
     pub timeline: Timeline,
     /// Tablespaces outside the data directory.
     pub tablespaces: Vec<TablespaceFact>,
+    /// Where tablespaces were made outside of the data directory between start and stop: replaying the log writes there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces_made: Vec<String>,
     /// The role that initdb made, which is a superuser for ever, by its name at the backup; none: it could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superuser: Option<String>,

@@ -302,6 +302,7 @@ impl WalTail {
             walker: Walker::new(identity, from),
             last: None,
             end_point: None,
+            tablespaces_made: Vec::new(),
         })
     }
 }

@@ -115,6 +115,14 @@ pub enum RestoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Replaying the log would write where something is, or cannot write where it must.
+    #[error("replaying the log makes a tablespace in {}, outside of the restored directory: {reason}", .location.display())]
+    WrittenByLog {
+        /// The directory, as the source named it.
+        location: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The server's user cannot fetch the log.
     #[error("the server could not fetch its log: run as {user}, {command} {said}")]
     Delivery {
@@ -262,6 +270,9 @@ impl RestoreError {
             Self::Port { .. } => "choose another one from 1024 up, such as --port 5434",
             Self::Sockets { .. } => {
                 "let the server's user make directories there, or restore without --start and start it by hand"
+            }
+            Self::WrittenByLog { .. } => {
+                "make it an empty directory of the server's user, on a machine where it is not the source's own; or recover to before that tablespace was made, or from a backup taken after it"
             }
             Self::Delivery { .. } => {
                 "let that user read the configuration, the key files and the repository, or make room for the log: --wal place"

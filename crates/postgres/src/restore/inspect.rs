@@ -3,8 +3,9 @@
 //! Promise: only reads. What it accepts, `begin` and `place` can use unless somebody changes it in between.
 //! Not here: whether the server can be started (programs).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use backstay_source::{Need, Space, Ticket};
@@ -13,6 +14,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::error::RestoreError;
 use super::marker::{self, Holds};
+use super::owner::Owner;
 use super::process::server_in;
 
 /// What is looked at.
@@ -24,6 +26,33 @@ pub(super) struct Target<'a> {
     pub(super) tablespaces: BTreeMap<u32, PathBuf>,
     /// Below which the tablespaces without a place of their own go.
     pub(super) tablespaces_default: &'a Path,
+    /// Where replaying the log makes tablespaces.
+    pub(super) outside: BTreeSet<PathBuf>,
+    /// Who runs the server.
+    pub(super) owner: Owner,
+}
+
+/// A tablespace that the log makes goes where it lay at the source, which PostgreSQL gives nobody a say in: on the source's
+/// own machine into the source's own files. An empty directory of the server's user harms nobody.
+fn is_for_the_log(location: &Path, owner: Owner) -> Result<(), RestoreError> {
+    let refuse = |reason| {
+        let location = location.to_owned();
+        Err(RestoreError::WrittenByLog { location, reason })
+    };
+    let Ok(facts) = fs::metadata(location) else {
+        return refuse("it is not there");
+    };
+    if !facts.is_dir() {
+        return refuse("it is no directory");
+    }
+    let mut entries = fs::read_dir(location).map_err(RestoreError::io("read", location))?;
+    if entries.next().is_some() {
+        return refuse("it is not empty, and may hold the files of the source itself");
+    }
+    match facts.uid() == owner.user() {
+        true => Ok(()),
+        false => refuse("it does not belong to the server's user"),
+    }
 }
 
 /// Refuses, or says nothing.
@@ -41,6 +70,10 @@ pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Resu
             can_be_written(path, &holds)?;
         }
     }
+    target
+        .outside
+        .iter()
+        .try_for_each(|location| is_for_the_log(location, target.owner))?;
     let space = space(target, need)?;
     match space.is_enough() {
         true => Ok(()),

@@ -29,6 +29,14 @@ pub(super) enum Owner {
 }
 
 impl Owner {
+    /// The user's number.
+    pub(super) fn user(self) -> u32 {
+        match self {
+            Self::Ourselves => rustix::process::geteuid().as_raw(),
+            Self::Other { user, .. } => user,
+        }
+    }
+
     /// Ourselves, or as root the user of that name.
     pub(super) fn find(name: Option<&str>) -> Result<Self, RestoreError> {
         if !rustix::process::geteuid().is_root() {

@@ -70,6 +70,9 @@ fn point_of(record: &Record) -> Option<LogPoint> {
     let (kind, name, time) = match &record.meaning {
         Meaning::RestorePoint { time, name } => (LogPointKind::RestorePoint, Some(name.clone()), Some(*time)),
         Meaning::BackupEnd { .. } => (LogPointKind::BackupEnd, None, None),
+        Meaning::TablespaceMade { location } if !location.is_empty() => {
+            (LogPointKind::Tablespace, Some(location.clone()), None)
+        }
         Meaning::EndOfRecovery { time, .. } => (LogPointKind::EndOfRecovery, None, Some(*time)),
         // A recovery that reached its target on its own ends with a checkpoint instead of that record.
         Meaning::Checkpoint {
@@ -104,6 +107,8 @@ mod tests {
         log.filler(9000);
         log.abort(890, 40);
         log.backup_end(Lsn(MIB));
+        log.tablespace(16_400, "/srv/fast disk");
+        log.tablespace(16_401, "");
         log.shutdown_checkpoint(1, 1);
         log.end_of_recovery(70, 2, 1);
         log.shutdown_checkpoint(3, 2);
@@ -124,7 +129,7 @@ mod tests {
         let log = log();
         let facts = facts(&[&log.bytes]).remove(0);
         let records = facts.records.unwrap();
-        assert_eq!((records.count, records.first_start), (9, Position(MIB + 40)));
+        assert_eq!((records.count, records.first_start), (11, Position(MIB + 40)));
         assert_eq!(
             (records.last_start.0, records.last_end.0),
             (log.previous.0, log.at().0)
@@ -143,14 +148,15 @@ mod tests {
             .iter()
             .map(|p| (p.kind, p.name.as_deref(), p.time, p.start.0))
             .collect();
-        use LogPointKind::{BackupEnd, EndOfRecovery, RestorePoint};
+        use LogPointKind::{BackupEnd, EndOfRecovery, RestorePoint, Tablespace};
         assert_eq!(
             points,
             [
                 (RestorePoint, Some("a"), Some(60), log.starts[2].0),
                 (BackupEnd, None, None, log.starts[5].0),
-                (EndOfRecovery, None, Some(70), log.starts[7].0),
-                (EndOfRecovery, None, None, log.starts[8].0),
+                (Tablespace, Some("/srv/fast disk"), None, log.starts[6].0),
+                (EndOfRecovery, None, Some(70), log.starts[9].0),
+                (EndOfRecovery, None, None, log.starts[10].0),
             ]
         );
     }

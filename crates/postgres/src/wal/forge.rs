@@ -142,6 +142,11 @@ impl Forge {
         self.record(0, 0x50, 0, &start.0.to_le_bytes())
     }
 
+    pub(crate) fn tablespace(&mut self, oid: u32, location: &str) -> Lsn {
+        let data = [&oid.to_le_bytes()[..], location.as_bytes(), &[0]].concat();
+        self.record(5, 0, 700, &data)
+    }
+
     pub(crate) fn end_of_recovery(&mut self, time: i64, timeline: u32, previous: u32) -> Lsn {
         let data = [
             &time.to_le_bytes()[..],

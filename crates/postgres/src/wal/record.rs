@@ -2,7 +2,8 @@
 //!
 //! Promise: meanings are read only from records whose checksum held. Restore point names are cut at the first NUL: what
 //! follows in the field is uninitialised memory of the server and is never kept.
-//! Source: access/xlogrecord.h, catalog/pg_control.h (XLOG info values), access/xact.h (ParseCommitRecord).
+//! Source: access/xlogrecord.h, catalog/pg_control.h (XLOG info values), access/xact.h (ParseCommitRecord),
+//! commands/tablespace.h.
 //! Not here: block references and their data.
 
 use super::page::{Damage, Fields};
@@ -19,6 +20,7 @@ const PREPARED_KEPT_MAX: usize = 4 << 20;
 
 const RESOURCE_MANAGER_XLOG: u8 = 0;
 const RESOURCE_MANAGER_TRANSACTION: u8 = 1;
+const RESOURCE_MANAGER_TABLESPACE: u8 = 5;
 /// XLOG_SWITCH: the rest of the segment is padding.
 const INFO_SWITCH: u8 = 0x40;
 
@@ -114,6 +116,12 @@ pub enum Meaning {
         /// The timeline that was left.
         previous: Timeline,
     },
+    /// A tablespace was made in this directory (commands/tablespace.c, xl_tblspc_create_rec); empty for one inside of the
+    /// data directory. Bytes that are not UTF-8 are replaced.
+    TablespaceMade {
+        /// The absolute path.
+        location: String,
+    },
     /// The rest of the segment is padding.
     Switch,
     /// The torn record that began at `lost` was given up after a crash.
@@ -155,6 +163,8 @@ impl RecordHeader {
             (RESOURCE_MANAGER_TRANSACTION, 0x30 | 0x40) => PREPARED_KEPT_MAX,
             (RESOURCE_MANAGER_TRANSACTION, 0x00 | 0x20) => 1 << 10,
             (RESOURCE_MANAGER_XLOG, _) => 1 << 10,
+            // A number and a path of at most MAXPGPATH, 1024 bytes.
+            (RESOURCE_MANAGER_TABLESPACE, 0x00) => 2 << 10,
             _ => 0,
         }
     }
@@ -165,6 +175,7 @@ impl RecordHeader {
             (RESOURCE_MANAGER_XLOG, INFO_SWITCH) => Some(Meaning::Switch),
             (RESOURCE_MANAGER_XLOG, info) => self.control_meaning(info, body),
             (RESOURCE_MANAGER_TRANSACTION, info) => self.transaction_end(info, body, version),
+            (RESOURCE_MANAGER_TABLESPACE, 0x00) => tablespace_made(body),
             _ => Some(Meaning::Other),
         };
         meaning.ok_or(Damage::Form {
@@ -277,6 +288,13 @@ fn prepared_xid(info: u8, data: &[u8], ended: Ended, version: &VersionFacts) -> 
     }
     skip_list(has(3) && ended == Ended::CommittedPrepared, 16);
     (has(4) && data.len() >= at.saturating_add(4)).then(|| fields.u32(at))
+}
+
+fn tablespace_made(body: &[u8]) -> Option<Meaning> {
+    let path = main_data(body)?.get(4..)?;
+    Some(Meaning::TablespaceMade {
+        location: name_field(path),
+    })
 }
 
 fn name_field(field: &[u8]) -> String {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use backstay_postgres::base_backup::{BaseBackup, DataChecksums, TablespaceFact};
 use backstay_postgres::{Mode, PostgresError};
+use backstay_source::BaseStep;
 use backstay_source::{Phase, Verdict};
 use backstay_terms::{EntryKind, EntryRole, LogPointKind, Lsn, Timeline};
 use backstay_testkit::pg::{PgOptions, PgServer, Stop, run_to_end};
@@ -223,6 +224,24 @@ async fn tablespaces_arrive_as_archives_of_their_own() {
         ask_copy(&into, &received, "SELECT sum(n) FROM t").await,
         "12502500"
     );
+}
+
+#[tokio::test]
+async fn a_tablespace_that_is_made_while_the_backup_runs_is_among_its_facts() {
+    let server = PgServer::start().await;
+    let late = server.room().dir("late");
+    let mut backup = BaseBackup::begin(&server.conninfo(), &request(&server, "scratch"))
+        .await
+        .unwrap();
+    let made = format!("CREATE TABLESPACE late LOCATION '{}'", late.display());
+    server.sql(&made).await;
+    let end = loop {
+        if let BaseStep::End(end) = backup.next_step().await.unwrap() {
+            break *end;
+        }
+    };
+    let facts: backstay_postgres::base_backup::BaseFacts = serde_json::from_value(end.engine_facts).unwrap();
+    assert_eq!(facts.tablespaces_made, [late.display().to_string()]);
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ pub fn need() -> Need {
         bytes: 1 << 20,
         version: "15.18".to_owned(),
         engine_facts: serde_json::Value::Null,
+        written_by_log: vec![],
     }
 }
 

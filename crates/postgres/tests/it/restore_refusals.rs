@@ -176,6 +176,57 @@ async fn tablespaces_that_are_full_or_overlap_are_refused() {
 }
 
 #[tokio::test]
+async fn a_tablespace_that_the_log_makes_gets_an_empty_directory_or_nothing() {
+    let server = PgServer::start().await;
+    let room = server.room().path();
+    let directory = target(&server, "r");
+    let (empty, full, foreign) = (
+        server.room().dir("empty"),
+        server.room().dir("full"),
+        room.join("foreign"),
+    );
+    fs::write(full.join("x"), "").unwrap();
+    fs::write(room.join("file"), "").unwrap();
+    let asked = |location: &Path| Need {
+        written_by_log: vec![location.display().to_string()],
+        ..need()
+    };
+    directory.inspect(&asked(&empty), &ticket()).unwrap();
+    let mut cases = vec![
+        (
+            full.clone(),
+            "it is not empty, and may hold the files of the source itself",
+        ),
+        (room.join("absent"), "it is not there"),
+        (room.join("file"), "it is no directory"),
+    ];
+    if rustix::process::geteuid().is_root() {
+        fs::create_dir(&foreign).unwrap();
+        cases.push((foreign, "it does not belong to the server's user"));
+    }
+    for (location, reason) in cases {
+        let place = location.display();
+        assert_eq!(
+            refused(&directory, &asked(&location)).0,
+            format!(
+                "replaying the log makes a tablespace in {place}, outside of the restored directory: {reason}"
+            )
+        );
+    }
+    // What the base's own log makes counts as well.
+    let facts = serde_json::json!({
+        "version": 150018, "system": "7", "wal_segment_size": 16 << 20, "data_checksums": "on", "start": "0/2000028",
+        "stop": "0/2000100", "last_record": "0/2000028", "timeline": 1, "tablespaces": [], "tablespaces_made": [full],
+    });
+    let of_base = Need {
+        engine_facts: facts,
+        ..need()
+    };
+    assert!(refused(&directory, &of_base).0.contains("it is not empty"));
+    assert!(!directory.directory().exists());
+}
+
+#[tokio::test]
 async fn two_restores_into_one_directory_are_refused() {
     let server = PgServer::start().await;
     let (first, second) = (target(&server, "r"), target(&server, "r"));

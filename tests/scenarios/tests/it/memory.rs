@@ -226,6 +226,7 @@ fn plan(catalog: &Catalog) -> RestorePlan {
         outcome: None,
         segments: (0..SEGMENTS).map(segment).collect(),
         needs: Position(BEGINS + SEGMENTS * SEGMENT),
+        written_by_log: vec![],
         timeline_highest: 1,
         target: RecoveryTarget::Latest,
     }

@@ -60,6 +60,7 @@ pub(super) fn need(plan: &RestorePlan, delivery: &WalDelivery) -> Need {
         bytes: plan.head.totals.bytes.0.saturating_add(log),
         version: plan.head.version.clone(),
         engine_facts: plan.head.engine.clone(),
+        written_by_log: plan.written_by_log.clone(),
     }
 }
 

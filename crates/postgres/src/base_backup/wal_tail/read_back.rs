@@ -34,6 +34,8 @@ pub(in crate::base_backup) struct ReadBack {
     pub(super) walker: Walker,
     pub(super) last: Option<Lsn>,
     pub(super) end_point: Option<LogPoint>,
+    /// Where tablespaces were made on the way, in order.
+    pub(super) tablespaces_made: Vec<String>,
 }
 
 /// One segment, whole. Its scratch file goes when this does.
@@ -87,10 +89,17 @@ impl ReadBack {
     fn walk(&mut self, bytes: &[u8]) -> Result<(), PostgresError> {
         let (start, stop) = (self.start, self.stop);
         let (last, end_point) = (&mut self.last, &mut self.end_point);
+        let made = &mut self.tablespaces_made;
         let mut sink = |record: Record| {
             *last = Some(record.start);
             if ends_backup(&record, start, stop) {
                 *end_point = Some(point(&record));
+            }
+            if let Meaning::TablespaceMade { location } = record.meaning
+                && record.start >= start
+                && !location.is_empty()
+            {
+                made.push(location);
             }
         };
         self.walker
@@ -104,6 +113,11 @@ impl ReadBack {
         let last = self.last.filter(|_| self.walker.unfinished().is_none());
         let last = last.ok_or_else(|| self.failed("it does not end with a whole record".to_owned()))?;
         Ok((last, self.end_point.clone()))
+    }
+
+    /// Where tablespaces were made between start and stop.
+    pub(in crate::base_backup) fn tablespaces_made(&self) -> Vec<String> {
+        self.tablespaces_made.clone()
     }
 
     fn failed(&self, reason: String) -> PostgresError {
