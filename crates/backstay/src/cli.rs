@@ -492,6 +492,9 @@ pub struct Restore {
     /// The port of the started server
     #[arg(long, value_name = "PORT", default_value_t = 5433, requires = "start")]
     pub port: u16,
+    /// The directory of the server's programs, of the base's major version [else: the usual places are searched]
+    #[arg(long, value_name = "DIR", requires = "start")]
+    pub bindir: Option<PathBuf>,
     /// The role that asks the started server what it holds [else: the one that initdb made, as the backup recorded it]
     #[arg(long, value_name = "ROLE", requires = "start")]
     pub superuser: Option<String>,

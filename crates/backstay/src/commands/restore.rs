@@ -123,6 +123,7 @@ fn options(
     RestoreOptions {
         tablespaces,
         superuser: arguments.superuser.clone().or(superuser),
+        binaries: arguments.bindir.clone(),
         ..RestoreOptions::new(directory, Arc::clone(&session.clock))
     }
 }

@@ -280,7 +280,7 @@ impl RestoreError {
             Self::Overlap { .. } => "map the tablespace to a directory of its own",
             Self::Owner { .. } => "name the user who runs PostgreSQL on this machine",
             Self::Binaries { .. } => {
-                "install that version of the server, or name the directory of its programs"
+                "install that version of the server, or name the directory of its programs: --bindir DIR; without --start none are needed"
             }
             Self::Version(_) => "restore with a release of Backstay that knows this version",
             Self::Entry { .. } | Self::NotWhole { .. } => {
