@@ -86,6 +86,13 @@ async fn every_command_answers_as_it_is_written() {
     world
         .until("SELECT count(*)::text FROM pg_stat_replication", "1")
         .await;
+    // It has made the month's key by then: the backup makes no second one at the same moment.
+    let attached = world.place.directory.join("backups/wal-archive/lineage/main");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir(&attached).map_or(0, Iterator::count) == 0 {
+        assert!(Instant::now() < deadline, "the stream never attached");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     world.golden("backup", "backup main --keep 1y --progress none");
     world.server.sql("CREATE TABLE t AS SELECT 1 AS n").await;
     world.until(CONFIRMED, "true").await;
