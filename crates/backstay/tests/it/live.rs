@@ -28,13 +28,18 @@ pub fn start_stream(place: &Place) -> Child {
 
 /// Stops it with SIGTERM; it stores what it holds.
 pub fn stop_stream(mut stream: Child) {
-    let pid = stream.id().to_string();
-    let asked = std::process::Command::new("kill")
-        .args(["-TERM", &pid])
+    signal(&stream, "-TERM");
+    assert_eq!(stream.wait().unwrap().code(), Some(0));
+}
+
+/// Sends a signal, such as `-TERM`.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args([name, &pid])
         .status()
         .unwrap();
-    assert!(asked.success());
-    assert_eq!(stream.wait().unwrap().code(), Some(0));
+    assert!(sent.success());
 }
 
 /// What the last stream logged.

@@ -1,6 +1,7 @@
 //! Every command on one repository of a real server, as a person sees it; outputs are held whole, masked.
 
 use crate::golden::assert_golden;
+use crate::live::{CONFIRMED, signal, until};
 use crate::mask::{mask, shape};
 use crate::program::{Place, Run};
 use backstay_testkit::pg::PgServer;
@@ -50,27 +51,6 @@ impl World {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
-
-    /// Waits until the server says so.
-    async fn until(&self, sql: &str, wanted: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.server.value(sql).await != wanted {
-            assert!(Instant::now() < deadline, "{sql} never gave {wanted}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-const CONFIRMED: &str =
-    "SELECT coalesce(bool_or(flush_lsn >= pg_current_wal_lsn()), false)::text FROM pg_stat_replication";
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let status = std::process::Command::new("kill")
-        .args([name, &pid])
-        .status()
-        .unwrap();
-    assert!(status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,9 +63,12 @@ async fn every_command_answers_as_it_is_written() {
     world.golden("status-before", "status --exit-code");
     world.golden("list-before", "list");
     let stream = world.stream();
-    world
-        .until("SELECT count(*)::text FROM pg_stat_replication", "1")
-        .await;
+    until(
+        &world.server,
+        "SELECT count(*)::text FROM pg_stat_replication",
+        "1",
+    )
+    .await;
     // It has made the month's key by then: the backup makes no second one at the same moment.
     let attached = world.place.directory.join("backups/wal-archive/lineage/main");
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -95,7 +78,7 @@ async fn every_command_answers_as_it_is_written() {
     }
     world.golden("backup", "backup main --keep 1y --progress none");
     world.server.sql("CREATE TABLE t AS SELECT 1 AS n").await;
-    world.until(CONFIRMED, "true").await;
+    until(&world.server, CONFIRMED, "true").await;
     for (name, line) in [
         ("check", "check"),
         ("status", "status --exit-code"),

@@ -304,7 +304,9 @@ impl RestoreError {
         match self {
             Self::Busy { .. } => SourceErrorKind::Conflict,
             Self::Control(_) | Self::Entry { .. } | Self::NotWhole { .. } => SourceErrorKind::Damaged,
-            Self::Setting { .. } | Self::Ended { .. } | Self::Elsewhere { .. } => SourceErrorKind::Refused,
+            // Everything is restored, and the server says that it is not what it should be.
+            Self::Ended { .. } | Self::Elsewhere { .. } => SourceErrorKind::Damaged,
+            Self::Setting { .. } => SourceErrorKind::Refused,
             Self::Io { .. } => SourceErrorKind::Local,
             Self::Deadline { .. } => SourceErrorKind::Unreachable,
             Self::Server(error) => error.kind(),
