@@ -65,7 +65,7 @@ fn begin(target: &PostgresDirectory) -> Result<(), SourceError> {
     loop {
         match target.begin(&ticket()) {
             Err(error) if error.kind == SourceErrorKind::Conflict && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::yield_now();
             }
             answer => return answer,
         }
