@@ -8,6 +8,7 @@ pub mod class;
 mod latest;
 mod lineages;
 mod names;
+mod own_log;
 mod resolve;
 mod restore;
 pub mod retention;

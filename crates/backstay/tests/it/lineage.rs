@@ -4,7 +4,7 @@ use crate::live::{CONFIRMED, move_service, start_stream, stop_stream, stream_log
 use crate::program::{Place, Run};
 use backstay_clock::SystemClock;
 use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_testkit::pg::{PgServer, free_port, parse};
+use backstay_testkit::pg::{PgServer, Stop, free_port, parse};
 use std::sync::Arc;
 
 struct Scene {
@@ -156,6 +156,67 @@ async fn a_promoted_copy_under_the_name_of_its_living_source_is_never_followed_i
     let run = scene.plan("--to latest");
     assert_eq!(run.exit, 5, "{}{}", run.out, run.err);
     assert_eq!(scene.rows("copy-again", &by_name(copy)).await, "-200 600 800");
+}
+
+/// A server and a copy of its disk each take a backup at the same place of the log; what the backups end with is the same
+/// record, byte for byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_of_two_copies_of_one_disk_are_told_apart_by_their_bytes() {
+    let mut source = PgServer::start().await;
+    source.sql("CREATE TABLE t (n int)").await;
+    let place = Place::with_program(source.room().path().join("place"));
+    let run = place.finish(place.command(&["init", "main", "--postgresql", &source.conninfo_text()]));
+    assert_eq!(run.exit, 0, "{}", run.err);
+    source.stop(Stop::Fast).await;
+    let disk = source.room().path().join("disk");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(source.data_dir())
+        .arg(&disk)
+        .status();
+    assert!(copied.unwrap().success());
+    let backed_up = async |server: &PgServer, rows: [i32; 2]| {
+        let stream = start_stream(&place);
+        let attached =
+            "SELECT count(*)::text FROM pg_replication_slots WHERE active AND slot_name = 'backstay_main'";
+        until(server, attached, "1").await;
+        server.sql(&format!("INSERT INTO t VALUES ({})", rows[0])).await;
+        let run = place.run("backup main --progress none --json");
+        assert_eq!(run.exit, 0, "{}", run.err);
+        server.sql(&format!("INSERT INTO t VALUES ({})", rows[1])).await;
+        until(server, CONFIRMED, "true").await;
+        stop_stream(stream);
+        let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+        told["backup"]["backup"].as_str().unwrap().to_owned()
+    };
+    source.run().await;
+    let of_source = backed_up(&source, [1, 2]).await;
+    source.stop(Stop::Fast).await;
+    let copy = PgServer::start_on(&disk, &[]).await.unwrap();
+    move_service(&place, &source, &copy);
+    let of_copy = backed_up(&copy, [-1, -2]).await;
+    assert_ne!(of_source, of_copy);
+
+    let mut scene = Scene {
+        place,
+        primary: source,
+        copy,
+    };
+    let lineages = scene.lineages();
+    let (own, other) = (lineages[0].0.clone(), lineages[1].0.clone());
+    for (number, lineage, least, most) in [(0, &own, "1", "2"), (1, &other, "-2", "-1")] {
+        let run = scene.place.run(&format!("lineage adopt main {lineage}"));
+        assert_eq!(run.exit, 0, "{}", run.err);
+        let rows = scene.rows(&format!("latest-{number}"), "--to latest").await;
+        assert_eq!(rows, format!("{least} {most} 2"), "{lineage}");
+        let first = if number == 0 { "1" } else { "-1" };
+        let rows = scene.rows(&format!("immediate-{number}"), "--to immediate").await;
+        assert_eq!(rows, format!("{first} {first} 1"), "{lineage}");
+    }
+    let run = scene.plan(&format!("--to immediate --base {of_copy} --lineage {own}"));
+    assert_eq!(run.exit, 5, "{}{}", run.out, run.err);
+    assert!(run.err.contains("is not of lineage"), "{}", run.err);
+    scene.copy.stop(Stop::Fast).await;
 }
 
 #[tokio::test]

@@ -4,15 +4,18 @@
 //! range counts only where no other copy says or holds the same.
 
 use super::chain::{Chain, Link};
+use super::own_log::own_log_is_of;
 use super::rivals::{Rival, rivals, stored_chain};
 use super::unread::{Seen, Unread};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    Choice, EndPoint, Head, LineageRecord, LogStore, Repository, RepositoryError, Selection, StoredRange,
-    missing, stretches,
+    Choice, EndPoint, Head, HeadLog, LineageRecord, LogStore, Repository, RepositoryError, Selection,
+    StoredRange, missing, stretches,
 };
-use backstay_terms::{Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName};
+use backstay_terms::{
+    BackupId, Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName,
+};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::warn;
@@ -35,10 +38,13 @@ pub struct Catalog {
     pub unread: Unread,
     /// The chain of the lineage that was asked for, else of the present one; none if the source never streamed.
     pub chain: Option<Chain>,
+    /// The lineage that was asked for.
+    pub asked: Option<Branch>,
     /// Lineages that hold log which the present one never had; none where a lineage was asked for.
     pub rivals: Vec<Rival>,
     facts: Mutex<HashMap<RangeKey, Arc<LogFacts>>>,
     gathered: Mutex<HashSet<Branch>>,
+    owned: Mutex<HashMap<(BackupId, Branch), bool>>,
 }
 
 /// A range: its branch, level and name.
@@ -79,9 +85,11 @@ impl Catalog {
             records,
             unread,
             chain,
+            asked: lineage,
             rivals: Vec::new(),
             facts: Mutex::default(),
             gathered: Mutex::default(),
+            owned: Mutex::default(),
         };
         catalog.prove_chain().await?;
         if let (Some(chain), None) = (&catalog.chain, lineage) {
@@ -238,7 +246,7 @@ impl Catalog {
             if (link.branch.system, link.branch.timeline) != (log.system, log.timeline) {
                 continue;
             }
-            if self.holds_end(link, log.stop, end_point).await? {
+            if self.holds_end(link, head, log, end_point).await? {
                 return Ok(link.until.is_none_or(|until| log.stop <= until));
             }
         }
@@ -256,7 +264,7 @@ impl Catalog {
         };
         let fits = |branch: Branch| (branch.system, branch.timeline) == (log.system, log.timeline);
         for link in chain.links.iter().filter(|link| fits(link.branch)) {
-            if self.holds_end(link, log.stop, end_point).await? {
+            if self.holds_end(link, head, log, end_point).await? {
                 return Ok(link.until.is_some_and(|until| until < log.stop));
             }
         }
@@ -265,7 +273,7 @@ impl Catalog {
         for branch in branches.into_iter().filter(beside) {
             let ranges = self.log.ranges(&branch, Some(end_point.start)).await?;
             let link = Link::alone(branch, ranges);
-            if self.holds_end(&link, log.stop, end_point).await? {
+            if self.holds_end(&link, head, log, end_point).await? {
                 return Ok(true);
             }
         }
@@ -273,8 +281,51 @@ impl Catalog {
     }
 
     /// Whether a link has the record that ends a backup. It counts to the range in which it ends: the one that holds its
-    /// start, or a later one that begins up to the stop.
-    async fn holds_end(&self, link: &Link, stop: Position, end: EndPoint) -> Result<bool, EngineError> {
+    /// start, or a later one that begins up to the stop. That record says no more than where the backup began: copies of one
+    /// server may each have written the same. Where a timeline has several lineages the bytes before it decide.
+    async fn holds_end(
+        &self,
+        link: &Link,
+        head: &Head,
+        log: &HeadLog,
+        end: EndPoint,
+    ) -> Result<bool, EngineError> {
+        Ok(self.names_end(link, log.stop, end).await?
+            && (!self.has_twins(log) || self.holds_own_log(link, head, log).await?))
+    }
+
+    /// Whether the timeline of a backup has several lineages.
+    pub(super) fn has_twins(&self, log: &HeadLog) -> bool {
+        let fits = |branch: &Branch| (branch.system, branch.timeline) == (log.system, log.timeline);
+        let branches: BTreeSet<Branch> = self.records.iter().map(|record| record.branch).collect();
+        branches.iter().filter(|branch| fits(branch)).count() > 1
+    }
+
+    /// Whether a link has the bytes that the backup brought itself, where both are stored. Asked once of each.
+    async fn holds_own_log(&self, link: &Link, head: &Head, log: &HeadLog) -> Result<bool, EngineError> {
+        let key = (head.backup.clone(), link.branch);
+        if let Some(known) = self.owned().get(&key) {
+            return Ok(*known);
+        }
+        let holds = match own_log_is_of(&self.log, link, head, log).await {
+            Ok(holds) => holds,
+            // Who may not read the data may look at the window; what is damaged is refused when it is restored.
+            Err(error) if error.is_about_keys() || error.is_damage() => {
+                warn!(backup = %head.backup, branch = %link.branch, %error, "the log of a backup cannot be compared");
+                true
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.owned().insert(key, holds);
+        Ok(holds)
+    }
+
+    fn owned(&self) -> MutexGuard<'_, HashMap<(BackupId, Branch), bool>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a link has a record like the one that ends a backup.
+    async fn names_end(&self, link: &Link, stop: Position, end: EndPoint) -> Result<bool, EngineError> {
         let near = LogRange {
             from: end.start,
             to: Position(stop.0 + 1),

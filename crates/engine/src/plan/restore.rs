@@ -106,7 +106,7 @@ pub async fn plan(
     for head in candidates {
         let Some(log) = head.log.clone() else { continue };
         let stretch = stretch_of(catalog, head, &log).await?;
-        if stretch.is_none() && request.base.is_none() && catalog.is_elsewhere(head).await? {
+        if stretch.is_none() && is_of_another(catalog, request, head, &log).await? {
             continue;
         }
         if matches!(request.target, RecoveryTarget::Latest)
@@ -130,6 +130,28 @@ pub async fn plan(
         return Err(contested(catalog));
     }
     Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
+}
+
+/// Whether a base that the log does not reach is to be passed over: it lies in another history, or may. One that was named
+/// counts, but not together with a lineage that it is not of.
+async fn is_of_another(
+    catalog: &Catalog,
+    request: &Request,
+    head: &Head,
+    log: &HeadLog,
+) -> Result<bool, EngineError> {
+    let elsewhere = catalog.is_elsewhere(head).await?;
+    match (&request.base, catalog.asked) {
+        (None, _) => {
+            let unsure = matches!(request.target, RecoveryTarget::Immediate) && catalog.has_twins(log);
+            Ok(elsewhere || unsure)
+        }
+        (Some(base), Some(lineage)) if elsewhere => Err(EngineError::Refused {
+            what: format!("backup {base} is not of lineage {lineage}"),
+            advice: "leave out --base or --lineage".to_owned(),
+        }),
+        (Some(_), _) => Ok(false),
+    }
 }
 
 /// The contiguous log that holds a base's own and goes on from it; none where the stored log does not reach the base.

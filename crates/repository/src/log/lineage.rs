@@ -35,6 +35,8 @@ pub enum AttachReason {
     Behind,
     /// The bytes read again are not the stored ones.
     Differs,
+    /// After a gap nothing could be compared, and the timeline has more than one lineage: whose bytes these are is not known.
+    Unproven,
 }
 
 impl AttachReason {

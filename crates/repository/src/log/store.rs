@@ -63,6 +63,11 @@ impl LogStore {
         }
     }
 
+    /// The repository that holds it.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     /// Where its objects lie.
     pub fn place(&self) -> &LogPlace {
         &self.place

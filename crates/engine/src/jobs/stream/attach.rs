@@ -55,13 +55,25 @@ impl Attaching {
     }
 
     /// The same after a gap: nothing of what arrives continues what is stored. A server that has left the timeline
-    /// cannot give the rest of it any more, so its own timeline begins.
-    pub fn after_gap(self, identity: &Identity, chance: u64) -> Attaching {
+    /// cannot give the rest of it any more, so its own timeline begins. On a timeline of several lineages nothing proves
+    /// to which one these bytes belong, so one of their own begins.
+    pub fn after_gap(self, identity: &Identity, chance: u64, on_timeline: Lineages) -> Attaching {
         let old = self.branch;
         if old.timeline == identity.place.timeline {
-            return Attaching {
-                frontier: None,
-                ..self
+            return match (self.reason, on_timeline) {
+                (AttachReason::Resumed, Lineages::Several) => Attaching {
+                    branch: Branch {
+                        lineage: new_lineage(chance),
+                        ..old
+                    },
+                    reason: AttachReason::Unproven,
+                    frontier: None,
+                    ..self
+                },
+                _ => Attaching {
+                    frontier: None,
+                    ..self
+                },
             };
         }
         let left = identity.ancestors.iter().find(|a| a.timeline == old.timeline);
@@ -80,6 +92,30 @@ impl Attaching {
             frontier: None,
             history: identity.history.as_deref().map(history_digest),
         }
+    }
+}
+
+/// How many lineages are stored of the timeline of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lineages {
+    /// One, or none.
+    One,
+    /// More.
+    Several,
+}
+
+impl Lineages {
+    /// Those on the timeline of `branch`.
+    pub async fn on_timeline_of(log: &LogStore, branch: &Branch) -> Result<Lineages, EngineError> {
+        let records = log.records().await?;
+        let other = |record: &LineageRecord| {
+            let of = record.branch;
+            (of.system, of.timeline) == (branch.system, branch.timeline) && of.lineage != branch.lineage
+        };
+        Ok(match records.iter().any(other) {
+            true => Lineages::Several,
+            false => Lineages::One,
+        })
     }
 }
 
@@ -254,5 +290,54 @@ impl Overlap {
                 .map(<[u8]>::to_vec)
         };
         part(bytes, begins) != part(&self.stored, self.range.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_source::LogPlace;
+    use backstay_terms::Lineage;
+
+    #[test]
+    fn after_a_gap_bytes_continue_a_lineage_only_where_there_is_no_other_to_mistake_it_for() {
+        let place = LogPlace {
+            system: 7,
+            timeline: 1,
+            position: Position(900),
+        };
+        let identity = Identity {
+            engine: backstay_terms::EngineKind::Postgres,
+            version: "15.18".to_owned(),
+            place,
+            history: None,
+            ancestors: vec![],
+            segment_size: 1 << 20,
+        };
+        let resumed = Attaching {
+            branch: Branch {
+                system: 7,
+                timeline: 1,
+                lineage: Lineage(1),
+            },
+            reason: AttachReason::Resumed,
+            parent: None,
+            frontier: Some(Position(500)),
+            history: None,
+        };
+        let alone = resumed.clone().after_gap(&identity, 5 << 32, Lineages::One);
+        assert_eq!(
+            (alone.branch, alone.reason),
+            (resumed.branch, AttachReason::Resumed)
+        );
+        let several = resumed.clone().after_gap(&identity, 5 << 32, Lineages::Several);
+        assert_eq!(
+            (several.branch.lineage, several.reason),
+            (Lineage(5), AttachReason::Unproven)
+        );
+        assert_eq!(
+            (alone.frontier, several.frontier, several.parent),
+            (None, None, None)
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Promise: reading never waits for the store until `held_max` bytes are held, and even then the connection is kept
 //! alive; a range's failure ends the attachment, so that the next one resumes from what is stored.
 
-use super::attach::{Attaching, Overlap, find, preceding, record};
+use super::attach::{Attaching, Lineages, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::presence::Presence;
 use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
@@ -54,7 +54,8 @@ impl<'a> Attachment<'a> {
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
         let mut attaching = find(&log, &identity, job.repository.chance()).await?;
         if origin != Origin::Frontier {
-            attaching = attaching.after_gap(&identity, job.repository.chance());
+            let on_timeline = Lineages::on_timeline_of(&log, &attaching.branch).await?;
+            attaching = attaching.after_gap(&identity, job.repository.chance(), on_timeline);
         }
         let preceding = preceding(&log, &attaching, identity.segment_size).await?;
         let resume = attaching.resume(origin, &identity);
@@ -500,9 +501,15 @@ fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {
         AttachReason::Timeline => "the server is on a new timeline",
         AttachReason::Behind => "the server's log ends before what is stored: it is another history of bytes",
         AttachReason::Differs => "the server's bytes are not the stored ones: it is another history of bytes",
+        AttachReason::Unproven => {
+            "after a gap nothing could be compared, and more than one history of this timeline is stored: it is kept apart"
+        }
     };
     let (branch, reason) = (attaching.branch, reason.to_owned());
-    if matches!(attaching.reason, AttachReason::Behind | AttachReason::Differs) {
+    if matches!(
+        attaching.reason,
+        AttachReason::Behind | AttachReason::Differs | AttachReason::Unproven
+    ) {
         job.observer.observe(&Fact::LineageBegan {
             branch,
             reason: reason.clone(),
