@@ -20,13 +20,18 @@ LEFT_OUT = (b"standby.signal", b"recovery.signal", b"tablespace_map")  # would f
 FOLDERS = {"data": "", "wal": "/pg_wal", "history": "/pg_wal", "settings": "/backstay", "configuration": "/backstay"}
 SETTINGS = """\n# A restored copy stops where its log ends, archives nowhere and follows nobody.
 recovery_target = ''\nrecovery_target_name = ''\nrecovery_target_time = ''\nrecovery_target_xid = ''\nrecovery_end_command = ''
-recovery_target_lsn = '%s'\nrecovery_target_inclusive = 'true'\nrecovery_target_timeline = '%s'\nrestore_command = 'false'
+recovery_target_lsn = '%s'\nrecovery_target_inclusive = '%s'\nrecovery_target_timeline = '%s'\nrestore_command = 'false'
 recovery_target_action = 'promote'\narchive_mode = 'off'\nprimary_conninfo = ''\nsynchronous_standby_names = ''\n"""
 
 def check(holds, otherwise):
     return holds or sys.exit(f"restore.py: {Repository.reading}: {otherwise}")
 def lsn(position):
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+def position(text):
+    return int("".join(half.zfill(8) for half in text.split("/")), 16)
+def check_outside(directories):  # LOG-4: recovery writes into them, on the source's machine into the source's own files
+    for path in directories:
+        check(not os.path.exists(path) or not os.listdir(path), f"the log makes a tablespace in {path}, which is not empty")
 def decompress(frames):
     return zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True).read(CONTENT_MAX)
 def hkdf(key, salt, info, length=32):
@@ -50,8 +55,7 @@ def unseal(data, kind, logical, keys):
     check(None not in plain, "its content was changed, or bytes are missing")
     return b"".join(plain), data[end:]
 
-def open_wrap(text, keks):
-    """The lines in a wrap (section 3 of the format); none if it is not for us, or was changed: it may be planted (KEY-3)."""
+def open_wrap(text, keks):  # the lines in a wrap (section 3); none if it is not for us, or was changed: it may be planted (KEY-3)
     try:
         wrap = json.loads(text)
         recipient, sealed = (wrap["recipient"]["kind"], wrap["recipient"]["id"]), base64.b64decode(wrap["wrap"])
@@ -61,8 +65,7 @@ def open_wrap(text, keks):
     except (LookupError, ValueError, TypeError):
         return ""
 
-class Repository:
-    """The objects, and every key that the secret opens, by class and id: a facts key never stands in for a data key."""
+class Repository:  # the objects, and every key that the secret opens, by class and id: a facts key is never taken for a data key
     reading = "the options"  # what is at hand, for error messages
     def __init__(self, options):
         self.root, self.keys, self.keks = pathlib.Path(options.repository), {}, {}
@@ -99,8 +102,7 @@ class Repository:
         plain, rest = unseal(self.read(name, sha256), kind, logical, self.keys)
         return check(not rest, "bytes were added") and plain
 
-class Backup:
-    """A head, and after `load` its tables (section 4 of the format)."""
+class Backup:  # a head, and after `load` its tables (section 4 of the format)
     def __init__(self, repository, name):
         self.repository, (_, _, self.retention, self.source, self.generation, self.id) = repository, name.split("/")
         self.logical = f"postgres/{self.source}/{self.generation}/{self.id}/"
@@ -130,8 +132,7 @@ class Backup:
             plain[offset : offset + length] = self.frame(frame)[skip : skip + length]
         return check(hashlib.sha256(plain).hexdigest() == file["sha256"], f"{file['path']} has another SHA-256") and plain
 
-class Log:
-    """What is stored of one source's log, by lineage (section 5 of the format)."""
+class Log:  # what is stored of one source's log, by lineage (section 5 of the format)
     def __init__(self, repository, source):
         self.repository, self.source, self.lineages = repository, source, {}
         for name in repository.names(f"wal-archive/lineage/{source}"):
@@ -142,48 +143,47 @@ class Log:
         levels = [self.repository.names(f"wal-archive/{level}/{self.source}/{branch}") for level in ("settled", "live", "held")]
         found = [(*(int(half, 16) for half in name.split("/")[-1][:33].split("-")), name) for level in levels for name in level]
         return sorted(found, key=lambda stored: (stored[0], -stored[1]))  # of those that begin together, the longest first
-    def read(self, begin, end, name):
-        """Facts and bytes of a range: two containers, one after the other."""
+    def read(self, begin, end, name):  # facts and bytes of a range: two containers, one after the other
         logical, keys = "postgres/" + name.split("/", 2)[2], self.repository.keys
         index, rest = unseal(self.repository.read(name), RANGE_INDEX, logical, keys)
         frames, rest = unseal(rest, RANGE_DATA, logical, keys)
         index, plain = json.loads(index), decompress(frames)
         good = not rest and len(plain) == end - begin and hashlib.sha256(plain).hexdigest() == index["sha256"]
-        return check(good, "its bytes are not the ones that its index names") and (index["facts"].get("records"), plain)
-    def chain(self, lineage, base, until):
-        """From the lineage on which the base lies to the wanted one: (record, where its part ends)."""
-        chain, end = [], until
-        while lineage in self.lineages and len(chain) < len(self.lineages):
-            record = self.lineages[lineage]
-            chain.insert(0, (record, end))
+        return check(good, "its bytes are not the ones that its index names") and (index["facts"], plain)
+    def chain(self, lineage, base):  # from the lineage of the base to the wanted one: (record, timeline, where its part ends)
+        chain, end = [], 1 << 64
+        while (record := self.lineages.get(lineage)) and len(chain) < len(self.lineages):
+            chain.insert(0, (record, record["branch"]["timeline"], end))
             if not record["parent"] or record["parent"]["fork"] < base["stop"]:
                 return chain
             lineage, end = record["parent"]["branch"]["lineage"], min(end, record["parent"]["fork"])
         check(False, f"the log of {self.source} has no lineage {lineage}: give one that list shows, or --no-log")
 
-def place_log(log, chain, base, last, directory):
-    """Puts the chain's bytes into pg_wal; gives the start of the last record that is complete, or else `last`."""
+def place_log(log, chain, base, last, until, directory):
+    """Puts the chain's bytes into pg_wal; gives the target: `until` if a record begins there or later, else the last record."""
     at, stop, size, previous = base["end_point"]["start"], base["stop"], base["segment_size"], base["timeline"]
     path = lambda timeline: f"{directory}/pg_wal/{timeline:08X}{at >> 32:08X}{(at & 0xFFFFFFFF) // size:08X}"
-    for record, end in chain:
-        timeline = record["branch"]["timeline"]
+    for record, timeline, end in chain:
         if timeline != previous and at % size:  # LIN-3: the switch segment begins with its ancestor's bytes
             shutil.copyfile(path(previous), path(timeline))
         for stored in log.ranges(record):
             to = min(stored[1], end)
-            if at < to:
+            if at < to and last < until and (at < until or stored[0] <= at):
                 check(stored[0] <= at, f"the log has a gap at {lsn(at)}: --until {lsn(at)} restores what lies before it")
-                records, data = log.read(*stored)
+                facts, data = log.read(*stored)
+                made = [point for point in facts.get("points", []) if point["kind"] == "tablespace"]
+                check_outside(point["name"] for point in made if base["start"] <= point["start"] < min(to, until))
                 piece = data[at - stored[0] : to - stored[0]]
                 with open(os.open(path(timeline), os.O_RDWR | os.O_CREAT), "r+b") as file:
                     file.truncate(size)
                     own = os.pread(file.fileno(), max(0, min(to, stop) - at), at % size)  # the base's own copy, LIN-2
                     check(piece.startswith(own), "the backup does not lie on this lineage: its WAL differs")
                     os.pwrite(file.fileno(), piece, at % size)
-                at, last = to, lsn(records["last_start"]) if records and records["last_end"] <= to else last
+                at, records = to, facts.get("records")
+                last = records["last_start"] if records and records["last_end"] <= to else last
         check(at >= stop, f"the log ends at {lsn(at)}, before the backup's stop {lsn(stop)}: restore with --no-log")
         previous = timeline
-    return last
+    return (lsn(until), "false") if chain and last >= until else (lsn(last), "true")
 
 def place_files(backup, files, directory):
     for file in sorted(files, key=lambda file: backup.extents[file["n"]][:1]):  # directories, then files as they lie in packs
@@ -201,24 +201,25 @@ def place_files(backup, files, directory):
 def restore(repository, backup, directory, lineage, until):
     base, log = backup.head["log"], Log(repository, backup.source) if lineage != "none" else None
     check(not os.path.lexists(directory) and not os.path.lexists(f"{directory}.tablespaces"), f"{directory} exists already")
-    chain = log.chain(lineage or " or ".join(log.lineages), base, until) if log else []
+    chain = log.chain(lineage or " or ".join(log.lineages), base) if log else []
+    check_outside(backup.head["engine"].get("tablespaces_made", []))
     backup.load()
     control = [file for file in backup.files if (file["role"], file["path"]) == ("data", "global/pg_control")]
     place_files(backup, [file for file in backup.files if file not in control], directory)
     for oid in {file["role"]["tablespace"] for file in backup.files if isinstance(file["role"], dict)}:
         os.symlink(os.path.abspath(f"{directory}.tablespaces/{oid}"), f"{directory}/pg_tblspc/{oid}")
-    target = place_log(log, chain, base, backup.head["engine"]["last_record"], directory)
-    wanted = [f"{record['branch']['timeline']:08x}-{record['history']}" for record, _ in chain]
+    target = place_log(log, chain, base, position(backup.head["engine"]["last_record"]), until, directory)
+    wanted = [f"{timeline:08x}-{record['history']}" for record, timeline, _ in chain]
     for name in repository.names(f"wal-archive/history/{backup.source}/{base['system']:016x}"):
         path, is_ours = pathlib.Path(f"{directory}/pg_wal/{name[-25:-17].upper()}.history"), name[-25:] in wanted
         if is_ours or not path.exists():  # stubs make a promoted copy take a number that is not in use
             path.write_bytes(repository.open(name, HISTORY, "postgres/" + name.split("/", 2)[2]) if is_ours else b"# in use\n")
     with open(f"{directory}/postgresql.auto.conf", "a") as settings, open(f"{directory}/recovery.signal", "w"):
-        settings.write(SETTINGS % (target, chain[-1][0]["branch"]["timeline"] if chain else base["timeline"]))
+        settings.write(SETTINGS % (*target, chain[-1][1] if chain else base["timeline"]))
     os.sync()
     place_files(backup, control, directory)
     os.sync()
-    print(f"{directory}: {len(backup.files)} files of {backup.id}; recovery ends at {target}")
+    print(f"{directory}: {len(backup.files)} files of {backup.id}; recovery ends at {target[0]}")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,8 +229,7 @@ def main():
         parser.add_argument(f"--{option}")
     parser.add_argument("--no-log", dest="lineage", action="store_const", const="none")
     options = parser.parse_intermixed_args()
-    until = int("".join(half.zfill(8) for half in (options.until or "100000000/0").split("/")), 16)
-    repository = Repository(options)
+    until, repository = position(options.until or "100000000/0"), Repository(options)
     heads = repository.root.glob(f"postgres-backups/manifests/*/{options.source or '*'}/*/{options.backup or '[!.]*'}")
     backups = [Backup(repository, str(path.relative_to(repository.root))) for path in sorted(heads)]
     if options.command == "list":
@@ -239,8 +239,8 @@ def main():
                 end = lsn(max((end for _, end, _ in log.ranges(record)), default=0))
                 print(f"{log.source} lineage {name} timeline {record['branch']['timeline']} to {end}")
     else:
-        usable = [backup for backup in backups if options.backup or backup.head["verdict"] == "good"]  # REPO-6
-        check(options.into and options.source and usable, "give --into and a --source (and --backup) that list shows")
+        usable = [b for b in backups if options.backup or b.head["verdict"] == "good" and b.head["log"]["stop"] <= until]  # REPO-6
+        check(options.into and options.source and usable, "give --into, a --source and an --until that list has a backup for")
         restore(repository, max(usable, key=lambda backup: backup.id), options.into, options.lineage, until)
 
 try:
