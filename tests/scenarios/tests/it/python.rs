@@ -3,9 +3,13 @@
 use crate::stream::end_of_log;
 use backstay_clock::SystemClock;
 use backstay_codec::{Passphrase, SecretKey, age_recipient_of, print_master_key};
+use backstay_engine::Silent;
+use backstay_engine::jobs::backup::BackupJob;
 use backstay_repository::{Recipient, Repository, SystemChance};
 use backstay_scenarios::World;
+use backstay_source::Checkpoint;
 use backstay_store::LocalDirectory;
+use backstay_terms::RetentionClass;
 use backstay_testkit::pg::{PgServer, Room, Stop, binary, run_to_end};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -313,6 +317,45 @@ async fn log_4_python_never_lets_the_log_write_into_a_tablespace_that_is_there()
     let (into, mut command) = run("empty", &[]);
     run_to_end(&mut command);
     assert_eq!(ask(&into, ROWS).await, rows);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_4_python_refuses_a_base_during_which_a_tablespace_was_made_that_is_there() {
+    let server = PgServer::start().await;
+    let room = Room::new();
+    let (world, repository, [raw, ..]) = three_keys(&room).await;
+    let job = BackupJob {
+        name: world.name.clone(),
+        source: world.source(server.conninfo()),
+        repository: world.repository.clone(),
+        class: RetentionClass::Days35,
+        checkpoint: Checkpoint::Fast,
+        rate_max: Some(8192),
+        scratch: room.dir("scratch"),
+        observer: Arc::new(Silent),
+    };
+    let backup = tokio::spawn(async move { job.run().await });
+    let copies = "SELECT count(*) FROM pg_stat_progress_basebackup WHERE phase = 'streaming database files'";
+    while server.value(copies).await == "0" {
+        assert!(!backup.is_finished(), "nothing was made while it ran");
+    }
+    let late = server.room().dir("late");
+    let make = format!("CREATE TABLESPACE late LOCATION '{}'", late.display());
+    server.sql(&make).await;
+    backup.await.unwrap().unwrap();
+
+    let into = room.path().join("into");
+    let mut command = script(&repository, &raw);
+    command
+        .args(["--source", "orders", "--no-log", "--into"])
+        .arg(&into);
+    let refused = command.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains(late.to_str().unwrap()),
+        "{said}"
+    );
+    assert!(!into.exists());
 }
 
 #[test]
