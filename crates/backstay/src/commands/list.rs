@@ -1,7 +1,6 @@
 //! `list`: the backups.
 
-use super::seen::{NO_SERVICES, Seen, chosen};
-use crate::access;
+use super::seen::{NO_SERVICES, Seen};
 use crate::cli::Services;
 use crate::failure::Failure;
 use crate::render::Report;
@@ -14,14 +13,7 @@ use serde_json::{Value, json};
 
 /// The backups of one service, or of all.
 pub async fn list(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
-    let config = session.config()?;
-    let services = chosen(&config, arguments.service.as_deref())?;
-    let repository = access::repository(session).await?;
-    let now = session.clock.now();
-    let mut seen = Vec::new();
-    for service in services {
-        seen.push(Seen::of(&repository, service, now).await?);
-    }
+    let seen = Seen::of_all(session, arguments).await?;
     Ok(Box::new(List { seen }))
 }
 

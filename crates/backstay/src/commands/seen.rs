@@ -4,9 +4,12 @@
 //! Promise: only names, heads and facts are read, never data.
 //! Not here: how it is shown.
 
+use crate::access;
+use crate::cli::Services;
 use crate::config::{Config, Service};
 use crate::failure::Failure;
 use crate::render::look::Look;
+use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
 use backstay_engine::plan::{Catalog, Rival, Unread, Window, latest_refused, window};
 use backstay_repository::layout::{self, RunMoment};
@@ -45,6 +48,19 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Reads what is stored of the service of the arguments, or of each of the configuration.
+    pub async fn of_all(session: &mut Session, arguments: &Services) -> Result<Vec<Seen>, Failure> {
+        let config = session.config()?;
+        let services = chosen(&config, arguments.service.as_deref())?;
+        let repository = access::repository(session).await?;
+        let now = session.clock.now();
+        let mut seen = Vec::new();
+        for service in services {
+            seen.push(Seen::of(&repository, service, now).await?);
+        }
+        Ok(seen)
+    }
+
     /// Reads what is stored of a service.
     pub async fn of(repository: &Repository, service: &Service, now: Timestamp) -> Result<Seen, Failure> {
         let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;

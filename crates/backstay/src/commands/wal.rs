@@ -17,14 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Lists the gaps of the stored log.
 pub async fn gaps(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
-    let config = session.config()?;
-    let services = chosen(&config, arguments.service.as_deref())?;
-    let repository = access::repository(session).await?;
-    let now = session.clock.now();
-    let mut seen = Vec::new();
-    for service in services {
-        seen.push(Seen::of(&repository, service, now).await?);
-    }
+    let seen = Seen::of_all(session, arguments).await?;
     Ok(Box::new(Gaps { seen }))
 }
 

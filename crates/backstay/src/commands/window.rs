@@ -1,7 +1,6 @@
 //! `window`: the ranges of time that can be recovered, and the gaps between them.
 
-use super::seen::{NO_SERVICES, Seen, chosen, moment, show_range};
-use crate::access;
+use super::seen::{NO_SERVICES, Seen, moment, show_range};
 use crate::cli::Services;
 use crate::failure::Failure;
 use crate::render::Report;
@@ -14,14 +13,7 @@ use serde_json::{Value, json};
 
 /// The ranges, gaps and points of one service, or of all.
 pub async fn window(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
-    let config = session.config()?;
-    let services = chosen(&config, arguments.service.as_deref())?;
-    let repository = access::repository(session).await?;
-    let now = session.clock.now();
-    let mut seen = Vec::new();
-    for service in services {
-        seen.push(Seen::of(&repository, service, now).await?);
-    }
+    let seen = Seen::of_all(session, arguments).await?;
     Ok(Box::new(Windows { seen }))
 }
 
