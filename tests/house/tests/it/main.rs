@@ -87,3 +87,8 @@ fn every_decision_record_has_a_status() {
 fn every_decision_record_is_in_the_index() {
     assert_none(documents::index(&FILES));
 }
+
+#[test]
+fn every_document_with_commands_is_checked() {
+    assert_none(documents::unchecked(&FILES));
+}
