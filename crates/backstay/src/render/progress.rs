@@ -1,10 +1,12 @@
 //! What a long job shows while it runs, on standard error.
 //!
-//! Promise: a bar on a terminal; elsewhere a plain line every 10 s or 10 %, whichever is first; JSON lines when asked.
+//! Promise: a bar on a terminal; elsewhere a plain line every 10 s or 10 %, whichever is first; JSON lines when asked. All
+//! say phase, bytes, rate and, where it can be known, the time left.
 //! Reporting is cheap and may be done per buffer.
 //! Not here: what the phases are (the engine's facts).
 
 use crate::render::human::clean;
+use crate::units::print_duration;
 use backstay_clock::Clock;
 use backstay_terms::{ByteCount, Rate};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -129,7 +131,9 @@ fn plain(step: &Step, rate: Rate) -> String {
     match percent(step) {
         Some(percent) => {
             let total = step.total.unwrap_or_default();
-            format!("{phase}: {percent} % ({} of {total}, {rate})", step.done)
+            let left = left(step, rate).filter(|left| !left.is_zero());
+            let left = left.map_or(String::new(), |left| format!(", {} left", print_duration(left)));
+            format!("{phase}: {percent} % ({} of {total}, {rate}{left})", step.done)
         }
         None => format!("{phase}: {} ({rate})", step.done),
     }
@@ -141,7 +145,18 @@ fn object(step: &Step, rate: Rate) -> serde_json::Value {
         "bytes_done": step.done.0,
         "bytes_total": step.total.map(|total| total.0),
         "bytes_per_second": rate.0,
+        "seconds_left": left(step, rate).map(|left| left.as_secs()),
     }})
+}
+
+/// How long the phase would go on at this rate, in whole seconds rounded up; none where its size or the rate is not known.
+fn left(step: &Step, rate: Rate) -> Option<Duration> {
+    let bytes = step.total?.0.saturating_sub(step.done.0);
+    match (bytes, rate.0) {
+        (0, _) => Some(Duration::ZERO),
+        (_, 0) => None,
+        (bytes, rate) => Some(Duration::from_secs(bytes.div_ceil(rate))),
+    }
 }
 
 fn percent(step: &Step) -> Option<u64> {
@@ -232,11 +247,24 @@ mod tests {
         assert_eq!(
             text,
             "base: 0 % (0 B of 1000.0 KiB, 0 B/s)\n\
-             base: 10 % (100.0 KiB of 1000.0 KiB, 33.3 KiB/s)\n\
-             base: 19 % (199.0 KiB of 1000.0 KiB, 15.3 KiB/s)\n\
+             base: 10 % (100.0 KiB of 1000.0 KiB, 33.3 KiB/s, 28s left)\n\
+             base: 19 % (199.0 KiB of 1000.0 KiB, 15.3 KiB/s, 53s left)\n\
              base: 100 % (1000.0 KiB of 1000.0 KiB, 71.4 KiB/s)\n\
              tables: 5 B (0 B/s)\n"
         );
+    }
+
+    #[test]
+    fn the_json_form_says_what_is_known_of_the_time_left() {
+        let left = |done, total, rate| {
+            object(&step("base", done, total), Rate(rate))["progress"]["seconds_left"].clone()
+        };
+        assert_eq!(left(100, Some(1000), 300), 3);
+        assert_eq!(left(100, Some(1001), 300), 4);
+        assert_eq!(left(1000, Some(1000), 0), 0);
+        assert_eq!(left(1001, Some(1000), 300), 0, "an estimate is passed");
+        assert!(left(0, Some(1000), 0).is_null());
+        assert!(left(5, None, 300).is_null());
     }
 
     #[test]

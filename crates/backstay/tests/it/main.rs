@@ -19,6 +19,7 @@ mod mask;
 mod output;
 mod past;
 mod program;
+mod progress;
 mod restore_fetch;
 mod restore_odd;
 mod restore_words;
