@@ -1,7 +1,7 @@
 //! The stable codes of errors, `BKS-nnnn`, and the exit that each leads to.
 //!
 //! Promise: a code never changes its meaning and is never reused. The number begins with the exit's (2000 to 9999 for
-//! exits 2 to 9, 10nn, 11nn and 13nn for exits 10, 11 and 130); exit 1 has
+//! exits 2 to 9, 10nn, 11nn, 13nn and 14nn for exits 10, 11, 130 and 143); exit 1 has
 //! 19nn.
 //! Not here: the texts of one error (failure and whoever makes it).
 
@@ -38,7 +38,8 @@ codes! {
     KeyMissing = 1101, Key, "a key file, variable or command gives no key";
     KeyMalformed = 1102, Key, "what was given as a key is not one";
     KeyWrong = 1103, Key, "none of the configured keys opens this";
-    Interrupted = 1301, Interrupted, "stopped by a signal before everything was done";
+    Interrupted = 1301, Interrupted, "stopped by SIGINT (Ctrl-C) before everything was done";
+    Terminated = 1401, Terminated, "stopped by SIGTERM before everything was done";
     Other = 1900, Other, "an error without a code of its own";
     Defect = 1901, Other, "a defect in Backstay: it stopped itself";
     Output = 1902, Other, "the result could not be written";
@@ -114,6 +115,7 @@ mod tests {
                 1000..=1099 => 10,
                 1100..=1199 => 11,
                 1300..=1399 => 130,
+                1400..=1499 => 143,
                 1900..=1999 => 1,
                 other => other / 1000,
             };

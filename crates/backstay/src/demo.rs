@@ -1,55 +1,61 @@
 //! `demo`: the whole loop on a throw-away server of this machine.
 //!
 //! Promise: what is printed was measured and compared in this run; everything made is removed unless `--keep` is given;
-//! nothing outside its own directory is touched.
-//! Not here: the server (server), the steps (story).
+//! nothing outside its own directory is touched. That holds for SIGINT and SIGTERM too.
+//! Not here: the servers (server, engine), the steps (story), what is compared (proofs).
 
+mod proofs;
 mod server;
 mod story;
+mod streaming;
 
 use crate::cli::Demo;
+use crate::codes::Code;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
+use crate::signals::{Asked, Signals};
 use backstay_terms::ByteCount;
+use proofs::{Held, Proof};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 use story::Story;
 
-/// Something that was claimed and compared.
-#[derive(Clone, Debug)]
-pub struct Proof {
-    /// The claim.
-    pub name: String,
-    /// What was seen.
-    pub seen: String,
-    /// Whether it held.
-    pub held: Held,
-}
-
-/// Whether a proof held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// As claimed.
-    Yes,
-    /// Not so.
-    No,
-}
-
-impl Held {
-    fn from_comparison(equal: bool) -> Held {
-        if equal { Held::Yes } else { Held::No }
-    }
-}
-
 /// Runs the loop.
 pub async fn demo(session: &mut Session, arguments: &Demo) -> Result<Box<dyn Report>, Failure> {
-    let story = Story::begin(session, arguments)?;
-    let told = story.tell(session).await;
-    Ok(Box::new(told?))
+    // Before anything is made: from here on a signal cuts the story short and kills nobody.
+    let mut signals = Signals::listen()?;
+    let mut story = Story::begin(session, arguments)?;
+    let told = tokio::select! {
+        by = signals.next() => Err(cut_short(by)),
+        told = story.tell(session) => told,
+    };
+    Ok(Box::new(story.end(session, told).await?))
+}
+
+fn cut_short(by: Asked) -> Failure {
+    let help = "nothing runs any more; the directory of the demo is removed unless --keep is given";
+    Failure::new(by.code(), "the demo was stopped by a signal", help)
+}
+
+fn defect(what: &str) -> Failure {
+    Failure::new(
+        Code::Other,
+        format!("the demo cannot go on: {what}"),
+        "run it again; if it stays, report it",
+    )
+}
+
+/// What is left to look at.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Where.
+    pub place: PathBuf,
+    /// How to connect to the copy, which runs.
+    pub connect: String,
 }
 
 /// What the loop proved.
@@ -63,8 +69,8 @@ pub struct Told {
     pub database: ByteCount,
     /// Bytes stored for the backup.
     pub stored: ByteCount,
-    /// Where everything was left.
-    pub kept: Option<PathBuf>,
+    /// What was left, if it was to be.
+    pub kept: Option<Kept>,
 }
 
 impl Told {
@@ -89,7 +95,8 @@ impl Report for Told {
             "\n{database} of database, {stored} stored (compressed and encrypted), {seconds:.1} s in all\n"
         ));
         if let Some(kept) = &self.kept {
-            text.push_str(&format!("kept      {}\n", kept.display()));
+            let Kept { place, connect } = kept;
+            text.push_str(&format!("kept      {}\nconnect   {connect}\n", place.display()));
         }
         text
     }
@@ -104,6 +111,8 @@ impl Report for Told {
             "database_bytes": self.database,
             "stored_bytes": self.stored,
             "seconds": self.seconds(),
+            "kept": self.kept.as_ref().map(|kept| &kept.place),
+            "connect": self.kept.as_ref().map(|kept| &kept.connect),
         })
     }
 

@@ -22,6 +22,7 @@ pub mod process;
 pub mod render;
 pub mod secret;
 pub mod session;
+pub mod signals;
 pub mod suggest;
 pub mod time;
 pub mod units;

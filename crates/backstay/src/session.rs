@@ -3,6 +3,7 @@
 //! Promise: the configuration is read once, and its warnings are told once.
 
 use crate::cli::Global;
+use crate::commands::scratch::Scratch;
 use crate::config::{self, Config};
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -29,6 +30,7 @@ pub struct Session {
     pub stderr: Stream,
     environment: Box<dyn Environment>,
     config: Option<Rc<Config>>,
+    leftovers: Vec<Scratch>,
 }
 
 impl Session {
@@ -48,6 +50,7 @@ impl Session {
             stderr,
             environment,
             config: None,
+            leftovers: Vec::new(),
         }
     }
 
@@ -67,6 +70,12 @@ impl Session {
         }
         self.config = Some(Rc::clone(&config));
         Ok(config)
+    }
+
+    /// Removes a directory when the session ends: after the runtime, whose blocking threads may still write there when a
+    /// command has been cut short.
+    pub fn remove_at_the_end(&mut self, directory: Scratch) {
+        self.leftovers.push(directory);
     }
 
     /// The zone in which a time without an offset is read.

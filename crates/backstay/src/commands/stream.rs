@@ -2,17 +2,16 @@
 
 use crate::access;
 use crate::cli::Stream;
-use crate::codes::Code;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
+use crate::signals::{Asked, Signals};
 use crate::watch::Watch;
 use backstay_engine::jobs::stream::{Cadence, StreamJob, Wish};
 use backstay_repository::SystemChance;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Streams until SIGINT or SIGTERM: the first stores what is held and stops, the second stops at once.
@@ -36,13 +35,13 @@ pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn
     tokio::pin!(run);
     tokio::select! {
         outcome = &mut run => outcome?,
-        () = signals.next() => {
+        _ = signals.next() => {
             session.printer.note("stopping: what is held is being stored; a second signal stops at once");
             // The receiver lives in the job, which goes on until it returns.
             let _ = stop.send(Wish::Stop);
             tokio::select! {
                 outcome = &mut run => outcome?,
-                () = signals.next() => return Err(interrupted()),
+                by = signals.next() => return Err(cut_short(by)),
             }
         }
     }
@@ -51,36 +50,10 @@ pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn
     }))
 }
 
-/// SIGINT and SIGTERM.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Signals, Failure> {
-        let refuse = |error: std::io::Error| {
-            let help = "check the limits on open files of this user (ulimit -n)";
-            Failure::new(Code::Other, "signals cannot be received", help).caused_by(&error)
-        };
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate()).map_err(refuse)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(refuse)?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-fn interrupted() -> Failure {
+fn cut_short(by: Asked) -> Failure {
     let help = "nothing confirmed is lost: the server keeps the rest, and the next stream goes on from there";
     Failure::new(
-        Code::Interrupted,
+        by.code(),
         "stopped by a second signal before everything was stored",
         help,
     )

@@ -1,12 +1,14 @@
 //! A throw-away PostgreSQL server.
 //!
-//! Promise: listens on a unix socket alone; runs as an unprivileged user also when we are root; is stopped by its pid,
-//! also when it is only dropped.
+//! Promise: listens on a unix socket alone; runs as an unprivileged user also when we are root; hears none of the signals
+//! of our terminal; is stopped by its pid, also when it is only dropped.
 
+use super::defect;
 use crate::codes::Code;
 use crate::failure::Failure;
 use backstay_clock::Clock;
 use backstay_postgres::{Connection, Conninfo, Mode};
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,9 @@ use std::time::Duration;
 
 /// How long the server may take to answer.
 const READY_MAX: Duration = Duration::from_secs(60);
+
+/// How long it may take to stop at once; PostgreSQL itself kills what is left after five seconds.
+const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// How long to wait before asking again.
 const POLL: Duration = Duration::from_millis(50);
@@ -40,25 +45,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a cluster in `room` and starts it.
-    pub async fn start(room: &Path, path: &str, clock: &dyn Clock) -> Result<Server, Failure> {
-        let programs = programs(path)?;
-        let user = unprivileged()?;
-        let (data, sockets) = (room.join("source"), room.join("run"));
-        for directory in [&data, &sockets] {
-            make(directory, user)?;
-        }
-        let mut server = Server {
-            programs,
-            data,
-            sockets,
-            user,
+    /// One whose files will be in `room`; nothing is made yet.
+    pub fn new(room: &Path, path: &str) -> Result<Server, Failure> {
+        Ok(Server {
+            programs: programs(path)?,
+            data: room.join("source"),
+            sockets: room.join("run"),
+            user: unprivileged()?,
             child: None,
-        };
-        server.initialise()?;
-        server.launch()?;
-        server.wait_until_ready(clock).await?;
-        Ok(server)
+        })
+    }
+
+    /// Makes the cluster, and starts it.
+    pub async fn start(&mut self, clock: &dyn Clock) -> Result<(), Failure> {
+        for directory in [&self.data, &self.sockets] {
+            make(directory, self.user)?;
+        }
+        self.initialise()?;
+        self.launch()?;
+        self.wait_until_ready(clock).await
     }
 
     /// How to connect to it.
@@ -74,8 +79,28 @@ impl Server {
         connect(&self.conninfo_text()).await
     }
 
-    /// Stops it at once, as a power cut would.
-    pub fn kill(&mut self) {
+    /// Stops it at once and without a checkpoint, as a crash would, with every process of its own. Does nothing if it
+    /// does not run.
+    pub async fn stop(&mut self, clock: &dyn Clock) {
+        if let Some(child) = &mut self.child {
+            if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+                // It may have ended by itself.
+                let _ = kill_process(pid, Signal::QUIT);
+            }
+            let ended = async {
+                while matches!(child.try_wait(), Ok(None)) {
+                    clock.sleep(POLL).await;
+                }
+            };
+            tokio::select! {
+                () = ended => {}
+                () = clock.sleep(STOP_MAX) => {}
+            }
+        }
+        self.kill();
+    }
+
+    fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // Gone already is as good.
             let _ = child.kill();
@@ -153,7 +178,8 @@ impl Server {
         if let Some(user) = self.user {
             command.uid(user.id).gid(user.group);
         }
-        command.env("LC_ALL", "C").current_dir("/");
+        // In a process group of its own: Ctrl-C is for us, and we stop it.
+        command.env("LC_ALL", "C").current_dir("/").process_group(0);
         command
     }
 }
@@ -169,6 +195,25 @@ pub async fn connect(text: &str) -> Result<Connection, Failure> {
     let conninfo = Conninfo::parse(text, &|_| None).map_err(|error| Failure::from(&error))?;
     let connected = Connection::connect(&conninfo, Mode::Sql).await;
     connected.map_err(|error| Failure::from(backstay_source::SourceError::from(error)))
+}
+
+/// Runs a statement.
+pub async fn run(connection: &mut Connection, sql: &str) -> Result<(), Failure> {
+    let answer = connection.simple_query(sql).await;
+    answer
+        .map(|_| ())
+        .map_err(|error| Failure::from(backstay_source::SourceError::from(error)))
+}
+
+/// The first column of the first row.
+pub async fn one(connection: &mut Connection, sql: &str) -> Result<String, Failure> {
+    let answer = connection.simple_query(sql).await;
+    let answer = answer.map_err(|error| Failure::from(backstay_source::SourceError::from(error)))?;
+    let value = answer
+        .first()
+        .and_then(|rows| rows.rows.first())
+        .and_then(|row| row.first().cloned().flatten());
+    value.ok_or_else(|| defect("the server answered nothing"))
 }
 
 fn refused(what: &str) -> Failure {

@@ -25,6 +25,7 @@ mod restore_odd;
 mod restore_words;
 mod retention;
 mod runs;
+mod signals;
 mod terminal;
 mod tree;
 mod unreadable;
