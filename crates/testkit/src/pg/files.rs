@@ -87,6 +87,9 @@ fn postgres_user() -> Option<Owner> {
     })
 }
 
+/// Free bytes of memory files below which a room is not made of them.
+const MEMORY_MIN: u64 = 1 << 30;
+
 /// A directory with a short path (a socket's path has 107 bytes), gone when dropped.
 #[derive(Debug)]
 pub struct Room {
@@ -101,6 +104,25 @@ impl Room {
     /// When it cannot be made.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A new one whose files are in memory, for trees that are written and thrown away; beside the others where the system
+    /// has no such place or too little of it.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn in_memory() -> Self {
+        let shared = Path::new("/dev/shm");
+        let free =
+            rustix::fs::statvfs(shared).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        match free >= MEMORY_MIN {
+            true => Self::below(shared),
+            false => Self::new(),
+        }
+    }
+
+    fn below(parent: &Path) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "bs-{}-{}",
@@ -108,7 +130,7 @@ impl Room {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let room = Self {
-            path: std::env::temp_dir().join(name),
+            path: parent.join(name),
             owner: Owner::find(),
         };
         room.make(&room.path);
