@@ -8,6 +8,7 @@ mod received;
 mod restore_kit;
 mod restore_recovery;
 mod restore_refusals;
+mod scratch;
 mod source;
 mod stream_kit;
 mod stream_live;
