@@ -9,8 +9,11 @@ use backstay_testkit::pg::{PgServer, Stop};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The product's bounds are 2 s and 10 s (`make bench` measures them); a test only tells a stop from a hang.
-const STOP_MAX: Duration = Duration::from_secs(30);
+/// The product's bound is 2 s with a store that answers in 200 ms (`make bench` measures it); this leaves room for a machine
+/// under load.
+const STOP_SLOW_MAX: Duration = Duration::from_secs(6);
+/// The same with a dead store, for the product's bound of 10 s.
+const STOP_DEAD_MAX: Duration = Duration::from_secs(15);
 
 fn faulty() -> Arc<FaultyStore> {
     Arc::new(FaultyStore::new(Arc::new(MemoryStore::new(Arc::new(
@@ -46,7 +49,10 @@ async fn a_primary_stops_while_a_store_answers_slowly() {
     );
     write_some(&server).await;
     server.begin_stop(Stop::Fast);
-    let took = server.wait_stopped(STOP_MAX).await.expect("the primary stops");
+    let took = server
+        .wait_stopped(STOP_SLOW_MAX)
+        .await
+        .expect("the primary stops");
     println!(
         "measured: fast shutdown with a store that answers in 200 ms: {} ms",
         took.as_millis()
@@ -65,7 +71,10 @@ async fn a_primary_stops_while_the_store_is_dead() {
     store.add(When::Every(Operation::Put), Fault::Hang);
     write_some(&server).await;
     server.begin_stop(Stop::Fast);
-    let took = server.wait_stopped(STOP_MAX).await.expect("the primary stops");
+    let took = server
+        .wait_stopped(STOP_DEAD_MAX)
+        .await
+        .expect("the primary stops");
     println!(
         "measured: fast shutdown with a dead store: {} ms",
         took.as_millis()
