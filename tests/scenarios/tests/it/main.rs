@@ -22,6 +22,7 @@ mod outage;
 mod python;
 mod refusals;
 mod rivals;
+mod scratch;
 mod shelf;
 mod stream;
 mod targets;
