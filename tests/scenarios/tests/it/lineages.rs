@@ -82,7 +82,7 @@ async fn lin_2_a_backup_of_another_history_is_never_recovered_along_this_one() {
     assert_eq!(own.head.backup, second.backup);
     let other = latest(Some(first.backup.clone()), now);
     let refused = plan(&catalog, &other, &PostgresLog).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::InGap, "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
 }
 
 #[tokio::test]
