@@ -21,6 +21,7 @@ pub(crate) use catalog::bytes_along;
 pub use chain::{Chain, Link};
 pub use latest::latest_refused;
 pub use lineages::{LineageSeen, Standing, lineages};
+pub(crate) use own_log::file_of;
 pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
 pub use rivals::Rival;
 pub(crate) use rivals::{present, rivals, stored_chain};

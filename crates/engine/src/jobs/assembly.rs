@@ -6,9 +6,9 @@
 //! Not here: which segments are needed (plan::restore), whether a hole is the end (jobs::fetch), placing them.
 
 use crate::EngineError;
-use crate::plan::{Chain, bytes_along};
+use crate::plan::{Chain, bytes_along, file_of};
 use backstay_repository::{BaseReader, FileRow, HeadLog, LogStore, RepositoryError};
-use backstay_terms::{EntryRole, LogRange, Lsn, Position, WalFileName, WalSegmentSize};
+use backstay_terms::{LogRange, Lsn, Position, WalSegmentSize};
 use tracing::warn;
 
 /// Where the bytes of a log come from.
@@ -164,15 +164,7 @@ impl Assembly<'_> {
             return None;
         }
         let size = WalSegmentSize::new(log.segment_size)?;
-        let number = size.segment_holding(Lsn(whole.from.0));
-        let is_it = |file: &FileRow| {
-            let name = file
-                .path
-                .as_text()
-                .and_then(|name| name.parse::<WalFileName>().ok());
-            file.role == EntryRole::Wal && name.and_then(|name| name.segment(size)) == Some(number)
-        };
-        let file = base.files().find(is_it)?;
+        let file = file_of(base, size, whole.from)?;
         Some((base, file, covers))
     }
 

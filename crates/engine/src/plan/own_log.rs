@@ -53,7 +53,8 @@ pub(super) async fn own_log_is_of(
     Ok(true)
 }
 
-fn file_of(base: &BaseReader, size: WalSegmentSize, begins: Position) -> Option<FileRow> {
+/// The file of a base that holds the segment which begins there.
+pub(crate) fn file_of(base: &BaseReader, size: WalSegmentSize, begins: Position) -> Option<FileRow> {
     let number = size.segment_holding(begins.into());
     let is_it = |file: &FileRow| {
         let name = file
