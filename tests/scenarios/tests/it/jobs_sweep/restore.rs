@@ -1,6 +1,7 @@
 //! A restore dies at its store calls and at the calls of its target; the same restore is run again.
 //!
-//! Store and target share one count. Every store call is met in every mode, and so is every call of the target that is not
+//! Store and target share one count; what the target is asked before and after its files counts too: its space, a rehearsal
+//! of the command that fetches, the start. Every store call is met in every mode, and so is every call of the target that is not
 //! about a file of the databases; of those, which are hundreds alike, a sample by seed is met, each call in one mode.
 //! Promise: after a death there is no directory, or it has its marker and no pg_control, or it is finished. The second run,
 //! which syncs hundreds of files, is a sample by seed too, and gives byte for byte the directory of an undisturbed one.
@@ -11,7 +12,7 @@ use super::sweep::Report;
 use super::wrong::ControlFirst;
 use async_trait::async_trait;
 use backstay_clock::{Chance, SeededChance, SystemClock};
-use backstay_engine::jobs::restore::RestoreJob;
+use backstay_engine::jobs::restore::{LogWish, RestoreJob, deliver};
 use backstay_engine::plan::{Catalog, Request, RestorePlan, plan};
 use backstay_engine::{EngineError, Silent};
 use backstay_postgres::wal::PostgresLog;
@@ -23,7 +24,7 @@ use backstay_source::{
     Space, StartRequest, Ticket, WalDelivery,
 };
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore, Fate};
-use backstay_terms::{EngineKind, EntryHeader, LogRange, RecoveryTarget};
+use backstay_terms::{EngineKind, EntryHeader, LogRange, Position, RecoveryTarget};
 use backstay_testkit::pg::{Room, free_port};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,7 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 #[derive(Debug)]
 pub struct Restores<'a> {
     scene: &'a Scene,
+    wish: LogWish,
     room: Room,
     made: AtomicU64,
     undisturbed: Files,
@@ -60,9 +62,10 @@ pub struct Restores<'a> {
 
 impl Restores<'_> {
     /// With the directory that nothing disturbed.
-    pub async fn of(scene: &Scene) -> Restores<'_> {
+    pub async fn of(scene: &Scene, wish: LogWish) -> Restores<'_> {
         let mut restores = Restores {
             scene,
+            wish,
             room: Room::new(),
             made: AtomicU64::new(0),
             undisturbed: Files::new(),
@@ -92,6 +95,21 @@ impl Restores<'_> {
         self.die_at(deaths, &chance, target).await
     }
 
+    /// Dies at every call up to the one that makes the directory, in every mode.
+    pub async fn sweep_up_to_begin(&self) -> Report {
+        let begins = self.calls.iter().position(|call| call == "begin");
+        let begins = begins.expect("every restore begins") as u64 + 1;
+        for asked in ["inspect", "inspect_start", "rehearse"] {
+            assert!(
+                self.calls.iter().any(|call| call == asked),
+                "{asked} is not among the calls"
+            );
+        }
+        let deaths = (1..=begins).flat_map(|call| CrashMode::HONEST.map(|mode| (call, mode)));
+        self.die_at(deaths.collect(), &SeededChance::new(1), Target::Right)
+            .await
+    }
+
     /// Dies at a few calls after the one that ends pg_control.
     pub async fn sweep_after_control(&self, target: Target) -> Report {
         let ends = "close global/pg_control";
@@ -102,10 +120,7 @@ impl Restores<'_> {
     }
 
     async fn die_at(&self, deaths: Vec<(u64, CrashMode)>, chance: &SeededChance, target: Target) -> Report {
-        let mut report = Report {
-            calls: self.calls.len() as u64,
-            ..Report::default()
-        };
+        let mut report = Report::begin(self.calls.len() as u64);
         for (call, mode) in deaths {
             let directory = self.directory();
             let plan = CrashPlan::at(call, mode);
@@ -170,17 +185,23 @@ impl Restores<'_> {
                 directory: directory.to_owned(),
             }),
         };
+        let target = Arc::new(Dying {
+            inner,
+            plan: plan.clone(),
+        });
+        // What a rehearsal looks at is the size; no server runs this.
+        let command = format!("truncate -s {} %p # %f", planned.log.segment_size);
         let job = RestoreJob {
+            delivery: deliver(&planned, self.wish, command, &*target)?,
             repository,
             catalog,
             plan: planned,
-            target: Arc::new(Dying {
-                inner,
-                plan: plan.clone(),
-            }),
+            target,
             action: RecoveryAction::Pause,
-            delivery: WalDelivery::Placed,
-            start: None,
+            start: Some(StartRequest {
+                port: free_port(),
+                wait_max: Duration::from_secs(1),
+            }),
             observer: Arc::new(Silent),
             workers: 1,
         };
@@ -338,15 +359,24 @@ impl Restore for Dying {
     }
 
     fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
-        self.inner.inspect_start(need, request)
+        step(&self.plan, "inspect_start", || {
+            self.inner.inspect_start(need, request)
+        })
     }
 
     fn space(&self, need: &Need) -> Result<Space, SourceError> {
-        self.inner.space(need)
+        step(&self.plan, "space", || self.inner.space(need))
     }
 
     async fn rehearse(&self, rehearsal: &Rehearsal) -> Result<(), SourceError> {
-        self.inner.rehearse(rehearsal).await
+        match self.plan.next("rehearse") {
+            Fate::Live => self.inner.rehearse(rehearsal).await,
+            Fate::DieNow(CrashMode::AfterWithoutAnswer) => {
+                let _never_heard = self.inner.rehearse(rehearsal).await;
+                Err(died())
+            }
+            Fate::DieNow(_) | Fate::DeadAlready => Err(died()),
+        }
     }
 
     fn begin(&self, ticket: &Ticket) -> Result<(), SourceError> {
@@ -363,8 +393,18 @@ impl Restore for Dying {
         step(&self.plan, "finish", || self.inner.finish(recovery))
     }
 
+    /// No server runs: what is compared is the directory.
     async fn start(&self, _request: &StartRequest, _recovery: &Recovery) -> Result<Evidence, SourceError> {
-        Err(died())
+        step(&self.plan, "start", || {
+            Ok(Evidence {
+                replayed: Position::default(),
+                state: "not started".to_owned(),
+                connect: String::new(),
+                last_transaction: None,
+                rows: Vec::new(),
+                uncounted: Vec::new(),
+            })
+        })
     }
 }
 

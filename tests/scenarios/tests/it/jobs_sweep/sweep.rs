@@ -1,6 +1,7 @@
 //! A verb dies at each of its store calls, in each way; then it is run again over what survived.
 //!
 //! Promise: every broken sentence says at which call and how the process died. A cell in which nobody died is counted.
+//! Each sweep has a least number of cells, so that one that shrinks is noticed.
 //! Not here: restores (restore), what is examined (invariants).
 
 use super::conversation::{Act, Conversation};
@@ -10,7 +11,27 @@ use backstay_clock::{Chance, SeededChance};
 use backstay_engine::EngineError;
 use backstay_store::MemoryImage;
 use backstay_store::faults::{CrashMode, CrashPlan};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Every sweep of honest jobs with its least number of cells, a little below what it has.
+pub const SWEEPS: [(&str, usize); 11] = [
+    ("init", 12),
+    ("key rotation", 51),
+    ("backup", 54),
+    ("stream", 210),
+    ("stream, two deaths by chance (seed 15)", 300),
+    ("stream over a promotion", 186),
+    ("stream over a promotion, two deaths by chance (seed 16)", 300),
+    ("settle", 48),
+    ("expire", 360),
+    ("restore, calls of the target by chance (seed 17)", 270),
+    ("restore with fetched log, up to its first file", 100),
+];
+
+/// Cells and time of the sweeps that this run has ended.
+static ENDED: Mutex<BTreeMap<&str, (usize, Duration)>> = Mutex::new(BTreeMap::new());
 
 /// How long a process may live.
 const CELL_MAX: Duration = Duration::from_secs(60);
@@ -25,8 +46,9 @@ pub struct Stage<'a> {
 }
 
 /// What a sweep found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Report {
+    began: Instant,
     pub cells: usize,
     pub calls: u64,
     /// Cells in which the verb needed fewer calls than before, so that nobody died.
@@ -35,13 +57,25 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of a sweep that begins now, over a job with so many calls.
+    pub fn begin(calls: u64) -> Report {
+        Report {
+            began: Instant::now(),
+            cells: 0,
+            calls,
+            survived: 0,
+            broken: Vec::new(),
+        }
+    }
+
     /// Whether something broke the invariant with this id.
     pub fn finds(&self, id: &str) -> bool {
         self.broken.iter().any(|what| what.starts_with(id))
     }
 
-    /// Prints the counts and fails when something is broken.
-    pub fn none_broken(&self, what: &str) {
+    /// Prints the counts, after the last sweep their sum; fails when something is broken or the sweep, one of `SWEEPS`, has
+    /// shrunk.
+    pub fn none_broken(&self, what: &'static str) {
         println!(
             "measured: crash sweep of the jobs, {what}: {} cells over {} calls, {} without a death",
             self.cells, self.calls, self.survived
@@ -59,6 +93,28 @@ impl Report {
             self.survived,
             self.cells
         );
+        let least = SWEEPS.iter().find(|(name, _)| *name == what);
+        let (_, least) = least.expect("every sweep has its least number of cells");
+        assert!(
+            self.cells >= *least,
+            "{what}: {} cells, at least {least} before",
+            self.cells
+        );
+        self.add_to_sum(what);
+    }
+
+    fn add_to_sum(&self, what: &'static str) {
+        let mut ended = ENDED.lock().unwrap();
+        ended.insert(what, (self.cells, self.began.elapsed()));
+        if ended.len() == SWEEPS.len() {
+            let cells: usize = ended.values().map(|(cells, _)| cells).sum();
+            let took: Duration = ended.values().map(|(_, took)| *took).sum();
+            println!(
+                "measured: all {} crash sweeps of the jobs: {cells} cells in {} s of sweeping",
+                SWEEPS.len(),
+                took.as_secs()
+            );
+        }
     }
 }
 
@@ -66,10 +122,7 @@ impl Stage<'_> {
     /// Dies at every call in every mode that an honest store can show.
     pub async fn sweep(&self) -> Report {
         let calls = self.calls().await;
-        let mut report = Report {
-            calls,
-            ..Report::default()
-        };
+        let mut report = Report::begin(calls);
         for call in 1..=calls {
             for mode in CrashMode::HONEST {
                 self.cell(&[(call, mode)], &mut report).await;
@@ -81,10 +134,7 @@ impl Stage<'_> {
     /// Dies, runs again and dies again, runs a third time: places and modes by chance.
     pub async fn sweep_twice(&self, cells: usize, seed: u64) -> Report {
         let calls = self.calls().await;
-        let mut report = Report {
-            calls,
-            ..Report::default()
-        };
+        let mut report = Report::begin(calls);
         let chance = SeededChance::new(seed);
         let draw = || {
             let mode = CrashMode::HONEST[(chance.next_u64() % 3) as usize];
