@@ -1,8 +1,9 @@
 //! A restore dies at its store calls and at the calls of its target; the same restore is run again.
 //!
 //! Store and target share one count; what the target is asked before and after its files counts too: its space, a rehearsal
-//! of the command that fetches, the start. Every store call is met in every mode, and so is every call of the target that is not
-//! about a file of the databases; of those, which are hundreds alike, a sample by seed is met, each call in one mode.
+//! of the command that fetches, the start. Every store call is met in every mode that is another one for it, and so is every
+//! call of the target that is not about a file of the databases; of those, which are hundreds alike, a sample by seed is met,
+//! each call in one mode.
 //! Promise: after a death there is no directory, or it has its marker and no pg_control, or it is finished. The second run,
 //! which syncs hundreds of files, is a sample by seed too, and gives byte for byte the directory of an undisturbed one.
 //! Not here: deaths within one call of the target, which the port hides.
@@ -36,7 +37,7 @@ use std::time::Duration;
 const SAMPLED: u64 = 40;
 
 /// After one death of so many the restore is run again.
-const AGAIN: u64 = 8;
+const AGAIN: u64 = 16;
 
 /// The target that is restored into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +87,10 @@ impl Restores<'_> {
         let mut deaths = Vec::new();
         for (number, call) in (1..).zip(&self.calls) {
             if !is_alike(call) {
-                deaths.extend(CrashMode::HONEST.map(|mode| (number, mode)));
+                deaths.extend(modes(call).iter().map(|mode| (number, *mode)));
             } else if chance.next_u64() % alike < SAMPLED {
-                let mode = CrashMode::HONEST[(chance.next_u64() % 3) as usize];
+                let modes = modes(call);
+                let mode = modes[(chance.next_u64() % modes.len() as u64) as usize];
                 deaths.push((number, mode));
             }
         }
@@ -98,14 +100,15 @@ impl Restores<'_> {
     /// Dies at every call up to the one that makes the directory, in every mode.
     pub async fn sweep_up_to_begin(&self) -> Report {
         let begins = self.calls.iter().position(|call| call == "begin");
-        let begins = begins.expect("every restore begins") as u64 + 1;
+        let begins = begins.expect("every restore begins") + 1;
         for asked in ["inspect", "inspect_start", "rehearse"] {
             assert!(
                 self.calls.iter().any(|call| call == asked),
                 "{asked} is not among the calls"
             );
         }
-        let deaths = (1..=begins).flat_map(|call| CrashMode::HONEST.map(|mode| (call, mode)));
+        let calls = (1..).zip(&self.calls).take(begins);
+        let deaths = calls.flat_map(|(number, call)| modes(call).iter().map(move |mode| (number, *mode)));
         self.die_at(deaths.collect(), &SeededChance::new(1), Target::Right)
             .await
     }
@@ -291,6 +294,14 @@ async fn planned(
     };
     let planned = plan(&catalog, &request, &PostgresLog).await?;
     Ok((catalog, planned))
+}
+
+/// How a process can die at a call: what writes nothing cannot end in the middle.
+fn modes(call: &str) -> &'static [CrashMode] {
+    match call.starts_with("write ") {
+        true => &CrashMode::HONEST,
+        false => &[CrashMode::Before, CrashMode::AfterWithoutAnswer],
+    }
 }
 
 /// A call about one of the many files of the databases.

@@ -26,8 +26,8 @@ pub const SWEEPS: [(&str, usize); 11] = [
     ("stream over a promotion, two deaths by chance (seed 16)", 300),
     ("settle", 48),
     ("expire", 360),
-    ("restore, calls of the target by chance (seed 17)", 270),
-    ("restore with fetched log, up to its first file", 100),
+    ("restore, calls of the target by chance (seed 17)", 180),
+    ("restore with fetched log, up to its first file", 66),
 ];
 
 /// Cells and time of the sweeps that this run has ended.
@@ -77,8 +77,11 @@ impl Report {
     /// shrunk.
     pub fn none_broken(&self, what: &'static str) {
         println!(
-            "measured: crash sweep of the jobs, {what}: {} cells over {} calls, {} without a death",
-            self.cells, self.calls, self.survived
+            "measured: crash sweep of the jobs, {what}: {} cells over {} calls in {} s, {} without a death",
+            self.cells,
+            self.calls,
+            self.began.elapsed().as_secs(),
+            self.survived
         );
         let shown: Vec<&String> = self.broken.iter().take(10).collect();
         assert!(
