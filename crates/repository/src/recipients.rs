@@ -6,7 +6,7 @@
 use crate::layout;
 use crate::objects::on_worker;
 use crate::{Repository, RepositoryError};
-use backstay_codec::{Keyring, Passphrase, SecretKey};
+use backstay_codec::{Keyring, KeyringError, Passphrase, SecretKey};
 use backstay_store::{Created, Prefix, list_all};
 use backstay_terms::Suffix;
 use bytes::Bytes;
@@ -95,7 +95,11 @@ async fn open_or_make_keyring(
     for object in &objects {
         let json = store.get(&object.key).await?;
         match Keyring::from_json(&json) {
-            Ok(keyring) => opened.extend(open_keyring(keyring, passphrase.clone()).await?),
+            Ok(keyring) => match open_keyring(keyring, passphrase.clone()).await? {
+                Ok(key) => opened.push(key),
+                Err(KeyringError::WrongPassphrase) => {}
+                Err(error) => unreadable = Some(RepositoryError::malformed(&object.key, error)),
+            },
             Err(error) => unreadable = Some(RepositoryError::malformed(&object.key, error)),
         }
     }
@@ -124,11 +128,11 @@ async fn open_or_make_keyring(
     }
 }
 
-/// The key in a keyring object, if the passphrase opens it.
+/// The key in a keyring object.
 async fn open_keyring(
     keyring: Keyring,
     passphrase: Passphrase,
-) -> Result<Option<(String, SecretKey)>, RepositoryError> {
+) -> Result<Result<(String, SecretKey), KeyringError>, RepositoryError> {
     let id = keyring.id().to_owned();
-    on_worker(move || Ok(keyring.open(&passphrase).ok().map(|key| (id, key)))).await
+    on_worker(move || Ok(keyring.open(&passphrase).map(|key| (id, key)))).await
 }

@@ -117,7 +117,15 @@ fn sealed_place(key: &Key) -> Option<(Place, Option<EnvelopePlace>)> {
     }
     logs()
         .into_iter()
-        .find_map(|engine| Some((fact_of_log(key, engine)?, None)))
+        .find_map(|engine| index_of_log(key, engine).or_else(|| Some((fact_of_log(key, engine)?, None))))
+}
+
+fn index_of_log(key: &Key, engine: EngineKind) -> Option<(Place, Option<EnvelopePlace>)> {
+    let source = source_at(key, layout::log_root(engine), "index")?;
+    let log = LogPlace { engine, source };
+    let (branch, hour, epoch) = log.of_any_index(key)?;
+    let envelope = EnvelopePlace::epoch(engine, &log.source, &epoch);
+    Some((log.index(&branch, &hour, &epoch).ok()?, Some(envelope)))
 }
 
 fn fact_of_log(key: &Key, engine: EngineKind) -> Option<Place> {

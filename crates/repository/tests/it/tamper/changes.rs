@@ -10,7 +10,8 @@ pub struct Change {
     pub body: Bytes,
 }
 
-fn flipped(body: &[u8], place: usize, mask: u8) -> Change {
+/// One byte changed.
+pub fn flipped(body: &[u8], place: usize, mask: u8) -> Change {
     let mut bytes = body.to_vec();
     bytes[place] ^= mask;
     Change {

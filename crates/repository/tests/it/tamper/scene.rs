@@ -1,12 +1,14 @@
-//! A small repository that holds every kind of object that is written, at least two of each.
+//! A small repository that holds every kind of sealed object that is written, at least two of each.
+//!
+//! Not here: envelopes (wraps).
 
 use std::collections::BTreeMap;
 
 use backstay_clock::{Chance, SeededChance};
-use backstay_repository::layout::{Level, of_run};
+use backstay_repository::layout::{Level, RunMoment, of_run};
 use backstay_repository::{
     AttachReason, BaseReader, Head, LineageKind, LineageRecord, PackReading, Repository, RepositoryError,
-    RunFinished, RunResult,
+    RunFinished, RunResult, Wanted,
 };
 use backstay_store::{Key, Store};
 use backstay_terms::{EngineKind, RunId};
@@ -21,8 +23,6 @@ const SYSTEM: u64 = 0x6543_2100_1234_5678;
 pub enum Reading {
     /// `repository.json`.
     Repository,
-    /// A wrap: a new process reads the head with it.
-    Wrap,
     /// All heads.
     Heads,
     /// The tables of all backups.
@@ -33,19 +33,18 @@ pub enum Reading {
     Files,
     /// All ranges, index and bytes.
     Ranges,
+    /// All log indexes.
+    Indexes,
     Records,
     Histories,
+    /// First and last records of all runs.
     Runs,
 }
 
 impl Reading {
     /// Clear JSON: a change may be without meaning.
     pub fn is_clear(self) -> bool {
-        matches!(self, Reading::Repository | Reading::Wrap)
-    }
-
-    pub fn may_survive(self) -> bool {
-        self.is_clear()
+        self == Reading::Repository
     }
 
     /// The digest of the object stands in a sealed one.
@@ -58,10 +57,9 @@ impl Reading {
         !self.is_clear() && !self.is_recorded()
     }
 
-    /// What an error must name: the object, or the envelope of a wrap.
+    /// What an error must name.
     pub fn named(self, key: &Key) -> &str {
         match self {
-            Reading::Wrap => "postgres/orders/",
             Reading::Repository => "repository",
             _ => key.as_str(),
         }
@@ -119,7 +117,7 @@ impl Scene {
         }
     }
 
-    /// Every object but packs, with how it is read. `.started` records have no reader of their own.
+    /// Every object but packs, with how it is read.
     pub fn small_objects(&self) -> Vec<(Key, Reading)> {
         let all = self.all_objects().into_iter();
         let mut seen = BTreeMap::new();
@@ -128,6 +126,7 @@ impl Scene {
             let kind = match reading {
                 Reading::Tables | Reading::Manifests => key.as_str().rsplit('/').next().unwrap_or_default(),
                 Reading::Ranges => key.as_str().split('/').nth(1).unwrap_or_default(),
+                Reading::Runs => key.as_str().rsplit('.').next().unwrap_or_default(),
                 _ => "",
             };
             *reading != Reading::Files
@@ -146,7 +145,7 @@ impl Scene {
             .collect()
     }
 
-    // Files are read of the first backup only, wraps of the generations only.
+    // Files are read of the first backup only.
     fn is_read(&self, key: &Key) -> bool {
         let first = self.heads[0].backup.as_str();
         !key.as_str().contains("/data/") || key.as_str().contains(first)
@@ -163,7 +162,7 @@ impl Scene {
         };
         let names = self.world.names("").into_iter();
         names
-            .filter(|other| other != key && kind(other) == kind(key) && suffix(other) == suffix(key))
+            .filter(|other| other != key && kind(other) == kind(key))
             .collect()
     }
 
@@ -198,6 +197,15 @@ impl Scene {
         let live = self.world.names("wal-archive/live/")[0].clone();
         let record = self.world.names("wal-archive/lineage/")[0].clone();
         let id = record.as_str().rsplit('/').next().unwrap().to_owned();
+        let index = self.world.names("wal-archive/index/")[0].clone();
+        let epoch = index.as_str().rsplit('.').next().unwrap().to_owned();
+        let history = self.world.names("wal-archive/history/")[0].clone();
+        let (run, _) = self.runs().remove(0);
+        let of_run = |word: &str| {
+            let ends = format!("{run}.{word}");
+            let mut runs = self.world.names("facts/runs/").into_iter();
+            runs.find(|key| key.as_str().ends_with(&ends)).unwrap()
+        };
         vec![
             (
                 head,
@@ -207,6 +215,11 @@ impl Scene {
             (live.clone(), "-00000000".into(), "-00000077".into()),
             (live, "/00000001.00000001/".into(), "/00000001.00000002/".into()),
             (record, id.clone(), other(&id)),
+            (index.clone(), epoch.clone(), other(&epoch)),
+            (index, "/00000001.00000001/".into(), "/00000001.00000002/".into()),
+            (history, "/00000002-".into(), "/00000003-".into()),
+            (of_run("started"), run.to_string(), other(run.as_str())),
+            (of_run("finished"), run.to_string(), other(run.as_str())),
         ]
     }
 
@@ -222,6 +235,7 @@ impl Scene {
             Reading::Manifests,
             Reading::Files,
             Reading::Ranges,
+            Reading::Indexes,
             Reading::Records,
             Reading::Histories,
             Reading::Runs,
@@ -235,7 +249,7 @@ impl Scene {
     pub async fn read(&self, reading: Reading) -> Result<String, RepositoryError> {
         let (repository, log) = (&self.repository, log_store(&self.repository));
         Ok(match reading {
-            Reading::Repository | Reading::Wrap => {
+            Reading::Repository => {
                 let repository = self.world.open_with(&[raw_key(7)]).await?;
                 let heads = repository.heads(EngineKind::Postgres, &source()).await?;
                 format!("{heads:?}")
@@ -264,6 +278,7 @@ impl Scene {
             // As verify reads.
             Reading::Files => format!("{:?}", read_all(&self.reader, 1, PackReading::WholePacks).await?),
             Reading::Ranges => self.read_ranges().await?,
+            Reading::Indexes => self.read_indexes().await?,
             Reading::Records => format!("{:?}", log.records().await?),
             Reading::Histories => {
                 let mut all = String::new();
@@ -274,8 +289,12 @@ impl Scene {
             }
             Reading::Runs => {
                 let mut all = String::new();
-                for run in self.runs() {
-                    all.push_str(&format!("{:?}", repository.read_run_finished(&run).await?));
+                for (run, moment) in self.runs() {
+                    let text = match moment {
+                        RunMoment::Started => format!("{:?}", repository.read_run_started(&run).await?),
+                        RunMoment::Finished => format!("{:?}", repository.read_run_finished(&run).await?),
+                    };
+                    all.push_str(&text);
                 }
                 all
             }
@@ -297,19 +316,27 @@ impl Scene {
         Ok(all)
     }
 
-    fn runs(&self) -> Vec<RunId> {
-        let names = self.world.names("facts/runs/").into_iter();
-        let mut runs: Vec<RunId> = names.filter_map(|key| of_run(&key)).map(|(run, _)| run).collect();
-        runs.dedup();
-        runs
+    /// Each by itself, as a person looks at it; what `verify` finds must be the same.
+    async fn read_indexes(&self) -> Result<String, RepositoryError> {
+        let (_, found) = log_store(&self.repository).check_indexes().await?;
+        let (mut all, mut refused) = (String::new(), Vec::new());
+        for key in self.world.names("wal-archive/index/") {
+            match self.repository.decrypt(key.as_str()).await {
+                Ok(content) => all.push_str(&format!("{:?}", content.unwrap())),
+                Err(error) => refused.push((key.to_string(), error)),
+            }
+        }
+        let found: Vec<String> = found.into_iter().map(|found| found.object).collect();
+        assert_eq!(
+            found,
+            refused.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        );
+        refused.pop().map_or(Ok(all), |(_, error)| Err(error))
     }
-}
 
-fn suffix(key: &Key) -> String {
-    let last = key.as_str().rsplit('/').next().unwrap_or_default();
-    match last.ends_with(".finished") {
-        true => ".finished".to_owned(),
-        false => String::new(),
+    fn runs(&self) -> Vec<(RunId, RunMoment)> {
+        let names = self.world.names("facts/runs/").into_iter();
+        names.filter_map(|key| of_run(&key)).collect()
     }
 }
 
@@ -317,16 +344,16 @@ fn reading_of(key: &Key) -> Option<Reading> {
     let parts: Vec<&str> = key.as_str().split('/').collect();
     Some(match parts.as_slice() {
         ["repository.json"] => Reading::Repository,
-        ["postgres-backups", "keys", ..] => Reading::Wrap,
         ["postgres-backups", "manifests", ..] => Reading::Heads,
         // Tables are stored by kind: packs, files, extents, frames, manifest; the root is t0000.
         ["postgres-backups", "tables", .., "t0005"] => Reading::Manifests,
         ["postgres-backups", "tables", ..] => Reading::Tables,
         ["postgres-backups", "data", ..] => Reading::Files,
         ["wal-archive", "live" | "settled", ..] => Reading::Ranges,
+        ["wal-archive", "index", ..] => Reading::Indexes,
         ["wal-archive", "lineage", ..] => Reading::Records,
         ["wal-archive", "history", ..] => Reading::Histories,
-        ["facts", "runs", ..] if parts.last()?.ends_with(".finished") => Reading::Runs,
+        ["facts", "runs", ..] => Reading::Runs,
         _ => return None,
     })
 }
@@ -358,4 +385,6 @@ async fn stream(repository: &Repository, lineage: u32) {
         assert_eq!(stored.level, Level::Live);
     }
     store_settled(&mut writer).await;
+    let index = writer.cut_index(Wanted::Everything).unwrap().unwrap();
+    index.run().await.unwrap();
 }
