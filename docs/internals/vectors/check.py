@@ -24,6 +24,17 @@ AGE_IDENTITY = "AGE-SECRET-KEY-1JSJY2X00K7FNXPN5SJWWCCQPUEXL6EHQ3Y9F2909SG5PFCU6
 # kind, class of key, logical name, length of the plaintext
 CONTAINERS = [(2, "facts", BACKUP + "head", 0), (8, "data", BACKUP + "t0005", 1), (9, "index", BACKUP + "x0000", 42)]
 CONTAINERS += [(1, "data", f"{BACKUP}p{n:05}", size) for n, size in enumerate((65535, 65536, 65537, 131072, 131073))]
+CONTAINERS += [(3, "facts", BACKUP + "t0000", 33), (4, "facts", BACKUP + "t0001", 34), (5, "data", BACKUP + "t0002", 35)]
+CONTAINERS += [(6, "data", BACKUP + "t0003", 36), (7, "data", BACKUP + "t0004", 37)]
+EPOCH, RUN, SYSTEM = "20261123T020011Z-log-k3q7mz2abc", "20261123T020011Z-backup-k3q7mz2abc", "postgres/shop/6543210012345678"
+RANGE = f"{SYSTEM}/00000002.0a0b0c0d/0000000003000000-0000000003001000.{EPOCH}-00000007"
+CONTAINERS += [(10, "facts", RANGE, 40), (11, "data", RANGE, 41)]
+CONTAINERS += [(12, "facts", f"{SYSTEM}/00000002.0a0b0c0d/20261123T02.{EPOCH}", 43)]
+CONTAINERS += [(13, "facts", "postgres/shop/lineage/20261123T020011Z-attach-k3q7mz2abc", 44)]
+CONTAINERS += [(14, "facts", f"{SYSTEM}/00000002-0123456789abcdef", 45), (15, "facts", f"facts/runs/{RUN}.started", 46)]
+CONTAINERS += [(15, "facts", f"facts/runs/{RUN}.finished", 47)]
+CONTAINERS += [(n, "facts", f"facts/{what}/20261123T020011Z-{what[:-1]}-k3q7mz2abc", n) for n, what in ((16, "drills"), (18, "holds"))]
+CONTAINERS += [(17, "facts", "facts/audit/20261123T020011Z-audit-k3q7mz2abc", 17)]
 hkdf = lambda key, salt, info, length: HKDF(SHA256(), length, salt, info).derive(key)
 base64_text = lambda data: base64.b64encode(data).decode()
 compact = lambda document: json.dumps(document, separators=(",", ":"))
