@@ -1,52 +1,100 @@
-//! A repository of format version 1, kept in git, that every build must restore.
+//! Repositories of format version 1, kept in git, that every build must restore.
 //!
-//! It was written by `write_the_golden_repository` below, with the key beside it. A new format version gets a repository
-//! of its own beside this one; this one is never written again.
+//! `format-1` has one history and one key. `format-1-promoted` has a promotion: history file, two timelines, an adoption, log
+//! indexes, and a raw key, a passphrase and an age identity that each open it. `tests/golden/README.md` says how each was
+//! written. A new format version gets repositories of its own beside these; these are never written again.
+
+mod maker;
 
 use backstay_clock::{SeededChance, SimClock, SystemClock};
-use backstay_codec::{SecretKey, parse_master_key, print_master_key};
+use backstay_codec::{Passphrase, SecretKey, parse_master_key};
+use backstay_engine::plan::{Standing, lineages};
 use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_repository::{BaseReader, PackReading, Recipient, Repository};
+use backstay_repository::{BaseReader, LineageKind, LogStore, PackReading, Recipient, Repository};
 use backstay_scenarios::World;
 use backstay_source::RecoveryAction;
 use backstay_store::LocalDirectory;
-use backstay_terms::{EngineKind, Lsn, RecoveryTarget};
-use backstay_testkit::pg::{PgServer, free_port, parse};
+use backstay_terms::{EngineKind, RecoveryTarget};
+use backstay_testkit::pg::{Room, free_port, parse};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the table of the golden cluster holds at the end of its log.
-const ROWS: &str = "1500";
-const DIGEST: &str = "SELECT md5(string_agg(n || ':' || note, ',' ORDER BY n)) FROM golden";
+/// Tells every row of the table of a golden cluster.
+pub const DIGEST: &str = "SELECT md5(string_agg(n || ':' || note, ',' ORDER BY n)) FROM golden";
 
-fn place() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/format-1")
+/// A golden repository with its keys beside it.
+#[derive(Clone, Copy)]
+pub struct Golden {
+    name: &'static str,
+    /// When it is read: its promises end 35 days after it was written, the tests do not.
+    read_at: &'static str,
 }
 
-async fn open(directory: &Path, key: &SecretKey) -> World {
-    // Its promise ends 35 days after it was written; the test does not.
-    let clock = Arc::new(SimClock::starting_at("2026-11-24T00:00:00Z".parse().unwrap()));
-    let store = LocalDirectory::open(directory, clock.clone()).await.unwrap();
-    let recipients = [Recipient::Raw(key.clone())];
-    let repository = Repository::open(
-        Arc::new(store),
-        clock,
-        Arc::new(SeededChance::new(1)),
-        &recipients,
-    );
-    World {
-        name: "golden".parse().unwrap(),
-        repository: repository.await.unwrap(),
+pub const FIRST: Golden = Golden {
+    name: "format-1",
+    read_at: "2026-11-24T00:00:00Z",
+};
+pub const PROMOTED: Golden = Golden {
+    name: "format-1-promoted",
+    read_at: "2026-11-28T00:00:00Z",
+};
+
+impl Golden {
+    pub fn path(self, file: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../golden")
+            .join(self.name)
+            .join(file)
+    }
+
+    pub fn text(self, file: &str) -> String {
+        std::fs::read_to_string(self.path(file))
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+
+    fn key(self) -> SecretKey {
+        parse_master_key(&self.text("golden.key")).unwrap()
+    }
+
+    async fn open(self, recipient: Recipient) -> World {
+        let clock = Arc::new(SimClock::starting_at(self.read_at.parse().unwrap()));
+        let store = LocalDirectory::open(&self.path("repository"), clock.clone()).await;
+        let (store, chance) = (Arc::new(store.unwrap()), Arc::new(SeededChance::new(1)));
+        let repository = Repository::open(store, clock, chance, &[recipient]).await;
+        World {
+            name: "golden".parse().unwrap(),
+            repository: repository.unwrap(),
+        }
+    }
+
+    async fn open_raw(self) -> World {
+        self.open(Recipient::Raw(self.key())).await
     }
 }
 
-fn golden_key() -> SecretKey {
-    parse_master_key(&std::fs::read_to_string(place().join("golden.key")).unwrap()).unwrap()
+/// Restores, starts the copy, and gives what a query says there.
+async fn restored(world: &World, target: RecoveryTarget, sql: &str) -> String {
+    let room = Room::new();
+    let options = RestoreOptions::new(room.path().join("restored"), Arc::new(SystemClock::new()));
+    let directory = Arc::new(PostgresDirectory::new(RestoreOptions {
+        sockets: room.path().to_owned(),
+        ..options
+    }));
+    let restored = world
+        .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
+        .await
+        .unwrap();
+    let connect = restored.evidence.unwrap().connect;
+    let mut copy = Connection::connect(&parse(&connect), Mode::Sql).await.unwrap();
+    let rows = copy.simple_query(sql).await.unwrap();
+    directory.stop().await.unwrap();
+    rows[0].rows[0][0].clone().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_file_of_the_golden_repository_is_what_its_tables_say() {
-    let world = open(&place().join("repository"), &golden_key()).await;
+/// Reads every file of the only backup and compares its digest; how many there were.
+async fn files_compared(world: &World) -> usize {
     let heads = world
         .repository
         .heads(EngineKind::Postgres, &world.name)
@@ -71,87 +119,73 @@ async fn every_file_of_the_golden_repository_is_what_its_tables_say() {
         assert_eq!(digest.finish(), *expected, "{}", file.path);
         read += 1;
     }
-    assert!(read > 900, "{read} files");
+    read
+}
+
+const COUNT: &str = "SELECT count(*) FROM golden";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_file_of_a_golden_repository_is_what_its_tables_say() {
+    assert!(files_compared(&FIRST.open_raw().await).await > 900);
+    assert!(files_compared(&PROMOTED.open_raw().await).await > 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_golden_repository_is_restored_to_its_last_row_and_to_its_restore_point() {
-    let world = open(&place().join("repository"), &golden_key()).await;
-    let expected = std::fs::read_to_string(place().join("digest.txt")).unwrap();
-    let room = backstay_testkit::pg::Room::new();
-    for (target, rows) in [
-        (RecoveryTarget::Latest, ROWS),
-        (RecoveryTarget::Name("middle".into()), "1000"),
-    ] {
-        let into = room.path().join(format!("restored-{rows}"));
-        let options = RestoreOptions::new(&into, Arc::new(SystemClock::new()));
-        let directory = Arc::new(PostgresDirectory::new(RestoreOptions {
-            sockets: room.path().to_owned(),
-            ..options
-        }));
-        let restored = world
-            .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
-            .await
-            .unwrap();
-        let evidence = restored.evidence.unwrap();
-        let mut copy = Connection::connect(&parse(&evidence.connect), Mode::Sql)
-            .await
-            .unwrap();
-        let one = |rows: Vec<backstay_postgres::wire::Rows>| rows[0].rows[0][0].clone().unwrap();
-        assert_eq!(
-            one(copy.simple_query("SELECT count(*) FROM golden").await.unwrap()),
-            rows
-        );
-        if target == RecoveryTarget::Latest {
-            assert_eq!(one(copy.simple_query(DIGEST).await.unwrap()), expected.trim());
-        }
-        directory.stop().await.unwrap();
-    }
+    let world = FIRST.open_raw().await;
+    let digest = restored(&world, RecoveryTarget::Latest, DIGEST).await;
+    assert_eq!(digest, FIRST.text("digest.txt"));
+    let rows = restored(&world, RecoveryTarget::Name("middle".into()), COUNT).await;
+    assert_eq!(rows, "1000");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "writes tests/golden/format-1 once for ever"]
-async fn write_the_golden_repository() {
-    let place = place();
-    std::fs::create_dir_all(&place).unwrap();
-    let key = SecretKey::generate().unwrap();
-    std::fs::write(place.join("golden.key"), format!("{}\n", *print_master_key(&key))).unwrap();
-    let clock = Arc::new(SystemClock::new());
-    let store = LocalDirectory::create(&place.join("repository"), clock.clone())
+async fn the_promoted_golden_repository_is_restored_along_the_history_that_was_adopted() {
+    let words = Recipient::Passphrase(Passphrase::new(PROMOTED.text("golden.passphrase")));
+    for recipient in [Recipient::Raw(PROMOTED.key()), words] {
+        let world = PROMOTED.open(recipient).await;
+        let digest = restored(&world, RecoveryTarget::Latest, DIGEST).await;
+        assert_eq!(digest, PROMOTED.text("digest.txt"));
+    }
+    let world = PROMOTED.open_raw().await;
+    let rows = restored(&world, RecoveryTarget::Name("before-the-promotion".into()), COUNT).await;
+    assert_eq!(rows, "200");
+}
+
+#[tokio::test]
+async fn the_promoted_golden_repository_holds_what_it_was_made_for() {
+    let world = PROMOTED.open_raw().await;
+    let standings: Vec<_> = lineages(&world.catalog().await.unwrap())
         .await
+        .unwrap()
+        .iter()
+        .map(|seen| (seen.branch.timeline, seen.standing))
+        .collect();
+    assert_eq!(standings, [(1, Standing::Ancestor), (2, Standing::Present)]);
+    let log = LogStore::new(&world.repository, EngineKind::Postgres, &world.name);
+    let records = log.records().await.unwrap();
+    let adoption = records
+        .iter()
+        .find(|record| record.kind == LineageKind::Adopt)
         .unwrap();
-    let chance = Arc::new(backstay_repository::SystemChance);
-    let repository = Repository::init(Arc::new(store), clock, chance, &[Recipient::Raw(key)])
-        .await
-        .unwrap();
-    let world = World {
-        name: "golden".parse().unwrap(),
-        repository,
-    };
-    let server = PgServer::start().await;
-    let source = world.source(server.conninfo());
-    let running = world.stream(source.clone());
-    server
-        .sql("CREATE TABLE golden AS SELECT n, md5(n::text) AS note FROM generate_series(1, 500) n")
-        .await;
-    world.backup(source, &server.room().dir("scratch")).await.unwrap();
-    server
-        .sql("INSERT INTO golden SELECT n, md5(n::text) FROM generate_series(501, 1000) n")
-        .await;
-    server.sql("SELECT pg_create_restore_point('middle')").await;
-    server
-        .sql("INSERT INTO golden SELECT n, md5(n::text) FROM generate_series(1001, 1500) n")
-        .await;
-    std::fs::write(
-        place.join("digest.txt"),
-        format!("{}\n", server.value(DIGEST).await),
-    )
-    .unwrap();
-    let end: Lsn = server
-        .value("SELECT pg_current_wal_flush_lsn()")
-        .await
-        .parse()
-        .unwrap();
-    running.until_durable(end).await;
-    running.stop().await.unwrap();
+    let over: Vec<u32> = adoption.over.iter().map(|over| over.branch.timeline).collect();
+    assert_eq!((adoption.branch.timeline, over), (2, vec![1]));
+    let system = adoption.branch.system;
+    let (histories, _) = log.history_names(system).await.unwrap();
+    assert_eq!(histories.len(), 1);
+    for record in &records {
+        let gathered = log.gathered(&record.branch).await.unwrap();
+        assert!(!gathered.is_empty(), "{}: no log index", record.branch);
+    }
+    let envelopes = world.repository.envelopes().await.unwrap();
+    for envelope in envelopes {
+        let seen = world.repository.look_at_envelope(&envelope).await.unwrap();
+        let mut kinds: Vec<&str> = seen
+            .wraps
+            .iter()
+            .filter_map(|wrap| wrap.recipient.split(' ').next())
+            .collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, ["age", "passphrase", "raw"], "{}", seen.name);
+    }
 }

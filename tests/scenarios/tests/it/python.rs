@@ -1,5 +1,7 @@
 //! Restoring without Backstay: `scripts/restore.py` on what this program wrote, with nothing but the key.
 
+mod golden;
+
 use crate::stream::end_of_log;
 use backstay_clock::SystemClock;
 use backstay_codec::{Passphrase, SecretKey, age_recipient_of, print_master_key};
@@ -85,23 +87,6 @@ async fn python_restores_a_base_with_its_log_and_without() {
         ask(&alone, "SELECT count(*) || ':' || sum(n) FROM t").await,
         "1000:500500"
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn python_restores_the_golden_repository() {
-    let golden = root().join("tests/golden/format-1");
-    let room = Room::new();
-    let into = room.path().join("golden");
-    restore(
-        &golden.join("repository"),
-        &golden.join("golden.key"),
-        "golden",
-        &into,
-        &[],
-    );
-    let expected = std::fs::read_to_string(golden.join("digest.txt")).unwrap();
-    let digest = "SELECT md5(string_agg(n || ':' || note, ',' ORDER BY n)) FROM golden";
-    assert_eq!(ask(&into, digest).await, expected.trim());
 }
 
 const IDENTITY: &str = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
