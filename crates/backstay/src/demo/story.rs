@@ -3,7 +3,7 @@
 //! Promise: `end` leaves no server and no stream of the story, however far it was told.
 //! Not here: what is compared (proofs), when the story is cut short (demo).
 
-use super::proofs::{Proof, Seen, contents};
+use super::proofs::{Content, Proof, Seen, contents};
 use super::server::{Server, connect, one, run};
 use super::streaming::Streaming;
 use super::{Kept, Told, defect};
@@ -21,7 +21,7 @@ use backstay_engine::plan::{Catalog, Request, plan};
 use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::wal::PostgresLog;
-use backstay_postgres::{Conninfo, PostgresDirectory, PostgresSource, RestoreOptions};
+use backstay_postgres::{Connection, Conninfo, PostgresDirectory, PostgresSource, RestoreOptions};
 use backstay_repository::{Head, Recipient, Repository, SystemChance};
 use backstay_source::{Checkpoint, RecoveryAction, StartRequest, WalDelivery};
 use backstay_store::LocalDirectory;
@@ -42,6 +42,10 @@ const LOAD: [&str; 4] = [
     "CREATE TABLE customers AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 9973) n",
     "CHECKPOINT",
 ];
+
+const MORE: &str =
+    "INSERT INTO orders SELECT n, 1, now(), 'after the backup' FROM generate_series(1400001, 1450000) n";
+const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 946684800000000";
 
 /// Everything that the steps share, and what they started.
 #[derive(Debug)]
@@ -100,11 +104,7 @@ impl Story {
             since: clock.instant(),
         };
         session.printer.note("A PostgreSQL server is made and filled ...");
-        self.server.start(clock.as_ref()).await?;
-        let mut source = self.server.connect().await?;
-        for sql in LOAD {
-            run(&mut source, sql).await?;
-        }
+        let mut source = self.fill(clock.as_ref()).await?;
         self.step(session, &mut watch, "made and filled a server");
 
         let repository = self.repository(clock.clone()).await?;
@@ -115,57 +115,42 @@ impl Story {
             repository.clone(),
         ));
         let head = self.backup(postgres, repository.clone()).await?;
-        self.step(
-            session,
-            &mut watch,
-            "took an encrypted backup while the log streams",
-        );
+        let what = "took an encrypted backup while the log streams";
+        self.step(session, &mut watch, what);
 
-        run(&mut source, "INSERT INTO orders SELECT n, 1, now(), 'after the backup' FROM generate_series(1400001, 1450000) n").await?;
-        let before = contents(&mut source).await?;
-        let moment = one(
-            &mut source,
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 946684800000000",
-        )
-        .await?;
-        let moment: i64 = moment
-            .parse()
-            .map_err(|_| defect("the server's clock is not a number"))?;
-        run(&mut source, "DROP TABLE orders").await?;
-        let dropped = one(&mut source, "SELECT pg_current_wal_flush_lsn()").await?;
-        self.step(
-            session,
-            &mut watch,
-            "wrote 50,000 rows more, then DROPPED the table",
-        );
+        let accident = Accident::happen(&mut source).await?;
+        let what = "wrote 50,000 rows more, then DROPPED the table";
+        self.step(session, &mut watch, what);
 
-        let confirmed = self.streaming()?.wait_for(&dropped).await?;
+        let confirmed = self.streaming()?.wait_for(&accident.dropped).await?;
         self.server.stop(clock.as_ref()).await;
-        self.step(
-            session,
-            &mut watch,
-            "the drop itself is stored; the server is killed",
-        );
+        let what = "the drop itself is stored; the server is killed";
+        self.step(session, &mut watch, what);
         self.streaming()?.stop().await?;
 
-        let restored = self.restore(repository, moment).await?;
+        let restored = self.restore(repository, accident.moment).await?;
         let evidence = restored.evidence;
         let connected = evidence.ok_or_else(|| defect("the restored server was not started"))?;
-        let mut copy = connect(&connected.connect).await?;
-        let after = contents(&mut copy).await?;
-        self.step(
-            session,
-            &mut watch,
-            "restored to the moment before the drop and started the copy",
-        );
+        let after = contents(&mut connect(&connected.connect).await?).await?;
+        let what = "restored to the moment before the drop and started the copy";
+        self.step(session, &mut watch, what);
         let seen = Seen {
-            before: &before,
+            before: &accident.before,
             after: &after,
             head: &head,
             confirmed,
-            dropped: &dropped,
+            dropped: &accident.dropped,
         };
         Ok(self.told(seen.proofs(), &head, connected.connect))
+    }
+
+    async fn fill(&mut self, clock: &dyn Clock) -> Result<Connection, Failure> {
+        self.server.start(clock).await?;
+        let mut source = self.server.connect().await?;
+        for sql in LOAD {
+            run(&mut source, sql).await?;
+        }
+        Ok(source)
     }
 
     fn step(&mut self, session: &mut Session, watch: &mut Stopwatch, what: &'static str) {
@@ -272,6 +257,33 @@ impl Story {
         let told = told?;
         stopped?;
         Ok(told)
+    }
+}
+
+/// What was there before the table was dropped, and when and where that was.
+struct Accident {
+    before: Vec<Content>,
+    /// Microseconds since 2000-01-01 00:00:00 UTC, before the drop.
+    moment: i64,
+    /// The end of the log after it.
+    dropped: String,
+}
+
+impl Accident {
+    async fn happen(source: &mut Connection) -> Result<Accident, Failure> {
+        run(source, MORE).await?;
+        let before = contents(source).await?;
+        let moment = one(source, NOW).await?;
+        let moment = moment
+            .parse()
+            .map_err(|_| defect("the server's clock is not a number"))?;
+        run(source, "DROP TABLE orders").await?;
+        let dropped = one(source, "SELECT pg_current_wal_flush_lsn()").await?;
+        Ok(Accident {
+            before,
+            moment,
+            dropped,
+        })
     }
 }
 
