@@ -60,10 +60,8 @@ codes! {
     TimeUnreadable = 2012, Usage, "the target is not a time or a word of the grammar";
     TimeAmbiguous = 2013, Usage, "daylight saving makes the local time happen twice or not at all";
     ConnectionString = 2014, Usage, "the connection string of a service cannot be used";
-    Incomplete = 3001, Incomplete, "done, but something is missing or damaged";
     StoreDenied = 4001, NotAuthorised, "the store does not allow it";
     ServerDenied = 4002, NotAuthorised, "the server does not let us in or does not allow it";
-    PasswordMissing = 4003, NotAuthorised, "the server asks for a password and none was found";
     FileExists = 5001, Refused, "a file is already there and is never overwritten";
     StoreReadOnly = 5002, Refused, "the store takes no changes";
     NoSpace = 5003, Refused, "there is no space left";

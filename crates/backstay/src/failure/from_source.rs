@@ -44,13 +44,31 @@ fn code(kind: SourceErrorKind) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
 
     #[test]
-    fn an_unreachable_server_can_be_tried_again_and_a_refusal_cannot() {
-        let exit = |kind| code(kind).exit();
-        assert_eq!(exit(SourceErrorKind::Unreachable), Exit::Unreachable);
-        assert_eq!(exit(SourceErrorKind::TargetRefused), Exit::Refused);
-        assert_eq!(exit(SourceErrorKind::Unauthenticated), Exit::NotAuthorised);
+    fn every_kind_of_error_of_a_server_has_its_code() {
+        use SourceErrorKind::*;
+        let table = [
+            (Unreachable, "BKS-8002", 8),
+            (Unauthenticated, "BKS-4002", 4),
+            (Refused, "BKS-5005", 5),
+            (Conflict, "BKS-7001", 7),
+            (LogGone, "BKS-5008", 5),
+            (LogBehind, "BKS-5009", 5),
+            (OtherSystem, "BKS-5010", 5),
+            (Damaged, "BKS-9003", 9),
+            (TargetRefused, "BKS-5007", 5),
+            (Local, "BKS-1904", 1),
+            (Protocol, "BKS-9002", 9),
+        ];
+        for (kind, number, exit) in table {
+            let failure = Failure::from(SourceError::new(kind, "what happened", "what to do"));
+            assert_eq!(failure.code.to_string(), number, "{kind:?}");
+            assert_eq!(failure.code.exit().number(), exit, "{kind:?}");
+            assert_eq!(
+                (failure.message.as_str(), &failure.help[..]),
+                ("what happened", &["what to do".to_owned()][..])
+            );
+        }
     }
 }

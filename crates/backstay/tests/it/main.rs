@@ -20,6 +20,7 @@ mod output;
 mod past;
 mod program;
 mod progress;
+mod rare;
 mod restore_fetch;
 mod restore_odd;
 mod restore_words;
