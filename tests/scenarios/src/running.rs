@@ -117,22 +117,15 @@ impl Running {
 
     /// Waits until this holds; looked at whenever something is heard, and once a while for what is not heard.
     pub async fn until(&self, holds: impl Fn(&Running) -> bool) {
-        let mut count = self.heard.count.subscribe();
-        let deadline = tokio::time::Instant::now() + WAIT_MAX;
-        while !holds(self) {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "it did not come true; heard {:?}",
-                self.facts()
-            );
-            let again = tokio::time::timeout(std::time::Duration::from_millis(50), count.changed());
-            // A time-out only means: look again.
-            let _ = again.await;
-        }
+        self.until_each(Duration::from_millis(50), || {}, holds).await;
     }
 
     /// The same on a clock of the test's own: `pass` lets time pass, whenever nothing was heard for a moment.
     pub async fn until_while(&self, pass: impl Fn(), holds: impl Fn(&Running) -> bool) {
+        self.until_each(Duration::from_millis(2), pass, holds).await;
+    }
+
+    async fn until_each(&self, silence: Duration, pass: impl Fn(), holds: impl Fn(&Running) -> bool) {
         let mut count = self.heard.count.subscribe();
         let deadline = tokio::time::Instant::now() + WAIT_MAX;
         while !holds(self) {
@@ -141,7 +134,7 @@ impl Running {
                 "it did not come true; heard {:?}",
                 self.facts()
             );
-            let heard = tokio::time::timeout(std::time::Duration::from_millis(2), count.changed());
+            let heard = tokio::time::timeout(silence, count.changed());
             if heard.await.is_err() {
                 pass();
             }
