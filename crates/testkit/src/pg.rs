@@ -16,7 +16,7 @@ use backstay_postgres::wire::Rows;
 use backstay_postgres::{Connection, Conninfo, Mode, PostgresError};
 use rustix::process::{Pid, Signal, kill_process};
 
-pub use files::{Owner, Room, binary};
+pub use files::{Owner, Room, binary, programs_of};
 
 const READY_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -66,6 +66,8 @@ pub struct PgOptions {
     pub listen: Listen,
     /// WAL segment size in MiB.
     pub wal_segment_mebibytes: u32,
+    /// Where the programs are; none for those of [`binary`].
+    pub programs: Option<PathBuf>,
 }
 
 impl Default for PgOptions {
@@ -76,6 +78,7 @@ impl Default for PgOptions {
             checksums: Checksums::On,
             listen: Listen::SocketOnly,
             wal_segment_mebibytes: 16,
+            programs: None,
         }
     }
 }
@@ -86,6 +89,7 @@ pub struct PgServer {
     room: Room,
     data: PathBuf,
     port: u16,
+    programs: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -104,6 +108,7 @@ impl PgServer {
             port: port(options.listen),
             room,
             data,
+            programs: options.programs.clone(),
             child: None,
         };
         server.write_conf(&options);
@@ -120,6 +125,7 @@ impl PgServer {
             port: port(Listen::SocketOnly),
             room,
             data: data.to_owned(),
+            programs: None,
             child: None,
         };
         server.try_run(conf).await?;
@@ -141,6 +147,7 @@ impl PgServer {
             port: port(Listen::SocketOnly),
             room,
             data,
+            programs: self.programs.clone(),
             child: None,
         };
         server.append_conf(&[&server.place_lines()]);
@@ -356,7 +363,8 @@ impl PgServer {
 
     /// A PostgreSQL program that runs as the server's user.
     pub fn tool(&self, name: &str) -> Command {
-        self.room.owner().command(&binary(name))
+        let program = files::program(self.programs.as_deref(), name);
+        self.room.owner().command(&program)
     }
 
     /// The server's process id, while it runs.

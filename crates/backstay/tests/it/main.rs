@@ -15,6 +15,7 @@ mod golden;
 mod key;
 mod lineage;
 mod live;
+mod majors;
 mod mask;
 mod output;
 mod past;

@@ -1,8 +1,7 @@
 //! What differs between PostgreSQL 13 and 18 in the replication protocol.
 //!
 //! Promise: no other file asks for a version number.
-//! Not here: what differs in WAL (wal::versions). Run against 15 only; 13 and 14 are from the manuals of 13 and 14 and
-//! `repl_gram.y`, 16 to 18 from `repl_gram.y`.
+//! Not here: what differs in WAL (wal::versions). From the manuals and `repl_gram.y` of each; the program's tests run each.
 
 use backstay_terms::ServerVersion;
 

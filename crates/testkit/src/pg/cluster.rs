@@ -4,13 +4,13 @@
 //! beside the test programs, for the runs to come, by version, options and user; where nothing can be kept initdb runs.
 //! Not here: configuration and the server's life (pg).
 
-use super::files::{Owner, Room, binary};
+use super::files::{Owner, Room, program};
 use super::{Checksums, PgOptions, run_to_end};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Makes a data directory.
 pub(super) fn make(room: &Room, data: &Path, options: &PgOptions) {
@@ -54,11 +54,8 @@ fn shelf() -> Option<PathBuf> {
 }
 
 fn name(room: &Room, options: &PgOptions) -> String {
-    static VERSION: OnceLock<String> = OnceLock::new();
-    let version = VERSION.get_or_init(|| {
-        let said = run_to_end(Command::new(binary("initdb")).arg("--version"));
-        said.trim().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
-    });
+    let said = run_to_end(Command::new(initdb_of(options)).arg("--version"));
+    let version = said.trim().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let checksums = match options.checksums {
         Checksums::On => "checksums",
         Checksums::Off => "plain",
@@ -68,6 +65,10 @@ fn name(room: &Room, options: &PgOptions) -> String {
         Owner::Postgres { user, .. } => user,
     };
     format!("{version}-{}-{checksums}-{user}", options.wal_segment_mebibytes)
+}
+
+fn initdb_of(options: &PgOptions) -> PathBuf {
+    program(options.programs.as_deref(), "initdb")
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -80,7 +81,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn initdb(room: &Room, data: &Path, options: &PgOptions) {
-    let mut command = room.owner().command(&binary("initdb"));
+    let mut command = room.owner().command(&initdb_of(options));
     command.args([
         "--no-sync",
         "--no-locale",

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{Gid, Uid};
 
+use super::run_to_end;
+
 /// Who runs servers and owns their files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -179,6 +181,39 @@ impl Drop for Room {
 pub fn binary(name: &str) -> PathBuf {
     let debian = Path::new("/usr/lib/postgresql/15/bin").join(name);
     if debian.exists() { debian } else { name.into() }
+}
+
+/// A program in this directory, or else that of [`binary`].
+pub(super) fn program(programs: Option<&Path>, name: &str) -> PathBuf {
+    programs.map_or_else(|| binary(name), |directory| directory.join(name))
+}
+
+/// The programs of another major version, which scripts/setup put into the checkout, copied into a room: the server's user
+/// may have no way into the checkout.
+///
+/// # Panics
+/// When they are not there.
+pub fn programs_of(major: u32, room: &Room) -> PathBuf {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let fetched = checkout.join(format!(
+        ".cache/postgresql/node_modules/postgresql-{major}/native"
+    ));
+    assert!(
+        fetched.join("bin/postgres").exists(),
+        "PostgreSQL {major} is not in {}: scripts/setup test fetches it",
+        fetched.display()
+    );
+    let copy = room.path().join(format!("postgresql-{major}"));
+    run_to_end(
+        Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .arg(fetched)
+            .arg(&copy),
+    );
+    room.owner()
+        .take(&copy)
+        .unwrap_or_else(|error| panic!("{}: {error}", copy.display()));
+    copy.join("bin")
 }
 
 pub(super) fn append(path: &Path, lines: &[&str]) {
