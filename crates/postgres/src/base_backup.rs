@@ -31,6 +31,7 @@ pub use facts::{BaseFacts, DataChecksums, TablespaceFact};
 use crate::connection::{Answer, Connection, CopyBothMessage, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, Severity, SqlState};
+use crate::in_place;
 use crate::replication::command::{ServerIdentity, identify_system, server_version, show, wal_segment_size};
 use crate::replication::version::{BaseBackupOptions, Dialect};
 use crate::timeline::Ancestry;
@@ -51,6 +52,7 @@ const WARNINGS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct BaseBackup {
     base: Connection,
+    conninfo: Conninfo,
     tail: WalTail,
     framing: Framing,
     stage: Stage,
@@ -133,6 +135,12 @@ impl BaseBackup {
         let identity = identify_system(&mut base).await?;
         let place = place(&mut base, identity).await?;
         let data_checksums = data_checksums(&mut base).await?;
+        // Now rather than after the checkpoint, and again then. Where it cannot be asked, that is said there.
+        if let Err(error @ PostgresError::InPlaceTablespaces { .. }) =
+            in_place::refuse_left_out(conninfo, place.version).await
+        {
+            return Err(error);
+        }
         let tail = WalTail::reserve(conninfo, place, &request.scratch).await?;
         let captured = settings::capture(conninfo).await;
         let options = BaseBackupOptions {
@@ -143,6 +151,7 @@ impl BaseBackup {
         base.send(&dialect.base_backup(&options)).await?;
         let mut backup = Self {
             base,
+            conninfo: conninfo.clone(),
             tail,
             framing: Framing::new(dialect),
             stage: Stage::Files(Box::new(Intake::new(dialect.archive_trailer(), &request.scratch))),
@@ -286,7 +295,20 @@ impl BaseBackup {
             .notes
             .into_iter()
             .for_each(|note| self.warnings.push(note));
-        self.tail.begin(lsn, timeline).await
+        self.tail.begin(lsn, timeline).await?;
+        self.refuse_left_out().await
+    }
+
+    /// One made from the start on is in the WAL; whatever is there now and was there before the start is found now.
+    async fn refuse_left_out(&mut self) -> Result<(), PostgresError> {
+        match in_place::refuse_left_out(&self.conninfo, self.place.version).await {
+            Err(error @ PostgresError::InPlaceTablespaces { .. }) => return Err(error),
+            Err(error) => self.warnings.push(format!(
+                "tablespaces in pg_tblspc itself, which a base backup leaves out, could not be looked for: {error}"
+            )),
+            Ok(()) => {}
+        }
+        Ok(())
     }
 
     async fn manifest_begins(&mut self) -> Result<(), PostgresError> {

@@ -147,6 +147,14 @@ pub enum PostgresError {
     /// What arrived is not what the server's own manifest lists.
     #[error("base backup: the server's manifest disagrees: {0}")]
     Manifest(String),
+    /// Tablespaces that the server leaves out of its base backups.
+    #[error("{}: a base backup of PostgreSQL {major} leaves out what lies in pg_tblspc itself (allow_in_place_tablespaces)", tablespaces(.names))]
+    InPlaceTablespaces {
+        /// Their names.
+        names: Vec<String>,
+        /// The server's major version.
+        major: u32,
+    },
     /// WAL that the backup needs could not be read.
     #[error("base backup: WAL from {from} to {to}: {reason}")]
     BackupWal {
@@ -223,6 +231,9 @@ impl PostgresError {
             Self::Manifest(_) => {
                 "run the backup again; if it repeats, the network or the server changes bytes"
             }
+            Self::InPlaceTablespaces { .. } => {
+                "move what is in them, in each database: ALTER TABLE ALL IN TABLESPACE name SET TABLESPACE pg_default, the same with INDEX and MATERIALIZED VIEW; then DROP TABLESPACE name and back up again; or use PostgreSQL 16 or newer"
+            }
             Self::BackupWal { .. } => {
                 "raise max_wal_senders and max_slot_wal_keep_size at the server, then run again"
             }
@@ -252,7 +263,9 @@ impl PostgresError {
             | Self::TlsCommonNameOnly { .. }
             | Self::TlsRefused { .. } => SourceErrorKind::Refused,
             Self::Server { sqlstate, .. } => sqlstate.kind(),
-            Self::Version(_) | Self::Entry { .. } => SourceErrorKind::Refused,
+            Self::Version(_) | Self::Entry { .. } | Self::InPlaceTablespaces { .. } => {
+                SourceErrorKind::Refused
+            }
             Self::Protocol(_) => SourceErrorKind::Protocol,
             Self::Manifest(_) => SourceErrorKind::Damaged,
             Self::BackupWal { .. } => SourceErrorKind::LogGone,
@@ -320,6 +333,14 @@ fn server_advice(sqlstate: SqlState) -> &'static str {
         b"XX001" => "the server found damaged pages: repair or restore the named files",
         b"57P03" => "wait until the server accepts connections",
         _ => "read the server's message and log",
+    }
+}
+
+fn tablespaces(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match quoted.len() {
+        1 => format!("tablespace {}", quoted.concat()),
+        _ => format!("tablespaces {}", quoted.join(", ")),
     }
 }
 

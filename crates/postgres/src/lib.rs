@@ -11,6 +11,7 @@ mod connection;
 pub mod conninfo;
 pub mod control_file;
 mod error;
+mod in_place;
 pub mod replication;
 pub mod restore;
 mod source;

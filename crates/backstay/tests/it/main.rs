@@ -12,6 +12,7 @@ mod dialogue;
 mod documents;
 mod expire;
 mod golden;
+mod in_place;
 mod key;
 mod lineage;
 mod live;

@@ -26,6 +26,23 @@ pub enum ArchiveTrailer {
     Absent,
 }
 
+/// What a base backup does with tablespaces that lie in `pg_tblspc` itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InPlace {
+    /// It sends them as any other.
+    Sent,
+    /// It leaves them out.
+    LeftOut,
+}
+
+/// Until 15, do_pg_backup_start lists only links as tablespaces.
+pub fn tablespaces_in_place(version: ServerVersion) -> InPlace {
+    match version.major() {
+        ..=15 => InPlace::LeftOut,
+        _ => InPlace::Sent,
+    }
+}
+
 /// What is asked of a base backup.
 #[derive(Debug, Clone)]
 pub struct BaseBackupOptions {

@@ -8,6 +8,7 @@ use backstay_source::Finding;
 use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, SqlState};
+use crate::in_place;
 use crate::replication::command::{SlotName, literal, server_version, show};
 use crate::replication::version::Dialect;
 use crate::wire::Rows;
@@ -54,6 +55,12 @@ async fn replication(conninfo: &Conninfo, findings: &mut Vec<Finding>) {
         format!("{} answers as a replication server", connection.host()),
     ));
     findings.push(version(&connection));
+    if let Ok(version) = server_version(&connection)
+        && let Err(error @ PostgresError::InPlaceTablespaces { .. }) =
+            in_place::refuse_left_out(conninfo, version).await
+    {
+        findings.push(Finding::failure("tablespaces", error.to_string(), error.advice()));
+    }
     if let Ok(checksums) = show(&mut connection, "data_checksums").await {
         findings.push(match checksums.as_str() {
             "on" => Finding::good("data-checksums", "data pages carry checksums"),

@@ -245,6 +245,33 @@ async fn a_tablespace_that_is_made_while_the_backup_runs_is_among_its_facts() {
 }
 
 #[tokio::test]
+async fn a_tablespace_that_appears_in_pg_tblspc_while_the_backup_begins_ends_it() {
+    let server = PgServer::start_with(PgOptions {
+        conf: vec!["allow_in_place_tablespaces = on".to_owned()],
+        ..PgOptions::default()
+    })
+    .await;
+    let mut backup = BaseBackup::begin(&server.conninfo(), &request(&server, "scratch"))
+        .await
+        .unwrap();
+    for name in ["inside", "beside"] {
+        server.sql(&format!("CREATE TABLESPACE {name} LOCATION ''")).await;
+    }
+    let error = loop {
+        match backup.next_step().await {
+            Ok(BaseStep::End(end)) => panic!("{end:?}"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(
+        error.to_string(),
+        "tablespaces \"inside\", \"beside\": a base backup of PostgreSQL 15 leaves out what lies in pg_tblspc itself \
+         (allow_in_place_tablespaces)"
+    );
+}
+
+#[tokio::test]
 async fn a_damaged_page_makes_the_backup_damaged_and_complete() {
     let mut server = PgServer::start().await;
     server
