@@ -490,7 +490,7 @@ pub struct Restore {
     #[arg(long)]
     pub start: bool,
     /// The port of the started server
-    #[arg(long, value_name = "PORT", default_value_t = 5433, requires = "start")]
+    #[arg(long, value_name = "PORT", default_value_t = 5433, requires = "start", value_parser = port)]
     pub port: u16,
     /// The directory of the server's programs, of the base's major version [else: the usual places are searched]
     #[arg(long, value_name = "DIR", requires = "start")]
@@ -509,6 +509,11 @@ pub struct Demo {
     /// Leave everything in place to look at; the restored server goes on running
     #[arg(long)]
     pub keep: bool,
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| "a server listens on a port from 1 to 65535; 0 and other words name none".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

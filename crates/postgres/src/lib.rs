@@ -23,5 +23,5 @@ pub mod wire;
 pub use connection::{Answer, Connection, CopyBoth, CopyBothMessage, CopyBothStart, Mode};
 pub use conninfo::Conninfo;
 pub use error::{PostgresError, Severity, SqlState};
-pub use restore::{PostgresDirectory, RestoreOptions};
+pub use restore::{PostgresDirectory, Reserved, RestoreOptions};
 pub use source::{PostgresSource, SlotState, SlotUse};

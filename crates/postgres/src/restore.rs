@@ -25,6 +25,7 @@ mod rehearsal;
 mod server;
 mod server_log;
 mod settings;
+mod surroundings;
 mod sync;
 mod tree;
 
@@ -44,12 +45,14 @@ use backstay_terms::{EntryHeader, EntryKind};
 
 pub use error::RestoreError;
 pub use server::Stopped;
+pub use surroundings::Reserved;
 
 use crate::base_backup::BaseFacts;
 use inspect::Target;
 use marker::Holds;
 use owner::Owner;
 use place::{Place, PlacedFile, Unkept, place_of};
+use surroundings::{refuse_if_shut, resolved};
 use tree::{Access, Tree};
 
 /// Where and how to restore.
@@ -59,6 +62,8 @@ pub struct RestoreOptions {
     pub directory: PathBuf,
     /// Where tablespaces go, by object identifier; others go to `<directory>.tablespaces/<oid>`.
     pub tablespaces: BTreeMap<u32, PathBuf>,
+    /// What the directory and its tablespaces must be apart from, beside the files of servers.
+    pub reserved: Vec<Reserved>,
     /// The directory of the server's programs; without it the usual places of that version are searched.
     pub binaries: Option<PathBuf>,
     /// As root: the user who owns the files and runs the server, by name or as `uid:gid`; "postgres" when none.
@@ -78,6 +83,7 @@ impl RestoreOptions {
         Self {
             directory: directory.into(),
             tablespaces: BTreeMap::new(),
+            reserved: Vec::new(),
             binaries: None,
             owner: None,
             superuser: None,
@@ -115,13 +121,12 @@ impl fmt::Debug for PostgresDirectory {
 }
 
 impl PostgresDirectory {
-    /// A target; nothing is looked at yet.
+    /// A target. Links in its paths are followed now and once; nothing else is looked at yet.
     pub fn new(options: RestoreOptions) -> Self {
         let mut options = options;
-        // The server is started with another working directory. Only an empty path has no absolute form.
-        options.directory = std::path::absolute(&options.directory).unwrap_or(options.directory);
+        options.directory = resolved(&options.directory);
         for path in options.tablespaces.values_mut() {
-            *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+            *path = resolved(path);
         }
         Self {
             tablespaces_default: beside(&options.directory, ".tablespaces"),
@@ -172,6 +177,7 @@ impl PostgresDirectory {
             directory: &self.options.directory,
             tablespaces,
             tablespaces_default: &self.tablespaces_default,
+            reserved: &self.options.reserved,
         })
     }
 
@@ -309,6 +315,16 @@ impl Restore for PostgresDirectory {
     fn inspect_start(&self, need: &Need, request: &StartRequest) -> Result<(), SourceError> {
         let owner = self.owner()?;
         programs::find(self.options.binaries.as_deref(), programs::major(&need.version)?)?;
+        let user = self.options.owner.as_deref().unwrap_or(owner::USER_DEFAULT);
+        let target = self.target(need)?;
+        for path in target
+            .tablespaces
+            .values()
+            .map(PathBuf::as_path)
+            .chain([target.directory])
+        {
+            refuse_if_shut(path, owner, user)?;
+        }
         Ok(listening::refuse_if_taken(
             request.port,
             &self.options.sockets,

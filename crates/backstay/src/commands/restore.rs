@@ -11,7 +11,7 @@ use crate::access;
 use crate::ask;
 use crate::cli::{Action, LogDelivery, Restore};
 use crate::codes::Code;
-use crate::config::Service;
+use crate::config::{Config, RepositoryPlace, Service};
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
@@ -23,7 +23,7 @@ use backstay_engine::jobs::restore::{LogWish, RestoreJob, Restored, deliver};
 use backstay_engine::plan::{Catalog, Request, RestorePlan, Unreadable, plan, show_time};
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_postgres::wal::PostgresLog;
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
+use backstay_postgres::{PostgresDirectory, Reserved, RestoreOptions};
 use backstay_source::{Outcome, RecoveryAction, RecoveryStop, StartRequest, WalDelivery};
 use backstay_terms::{ByteCount, EngineKind, Lsn};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
     };
     let directory = absolute(directory)?;
     let target = Arc::new(PostgresDirectory::new(options(
-        session, service, arguments, &plan, &directory,
+        session, &config, service, arguments, &plan, &directory,
     )));
     let command = fetch_command::fetch_command(&config, service, &catalog, &plan)?;
     let delivery = deliver(&plan, wish(arguments.wal), command, target.as_ref())?;
@@ -103,6 +103,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
 
 fn options(
     session: &Session,
+    config: &Config,
     service: &Service,
     arguments: &Restore,
     plan: &RestorePlan,
@@ -122,8 +123,14 @@ fn options(
         .iter()
         .filter_map(|known| Some((known.oid, place(&known.location)?)))
         .collect();
+    let RepositoryPlace::Directory(repository) = &config.repository.value;
+    let reserved = Reserved {
+        directory: repository.clone(),
+        what: "the repository",
+    };
     RestoreOptions {
         tablespaces,
+        reserved: vec![reserved],
         superuser: arguments.superuser.clone().or(superuser),
         binaries: arguments.bindir.clone(),
         ..RestoreOptions::new(directory, Arc::clone(&session.clock))

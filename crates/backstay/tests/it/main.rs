@@ -23,6 +23,7 @@ mod past;
 mod program;
 mod progress;
 mod rare;
+mod restore_apart;
 mod restore_fetch;
 mod restore_odd;
 mod restore_words;

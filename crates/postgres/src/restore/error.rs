@@ -81,6 +81,24 @@ pub enum RestoreError {
         /// The target, or a tablespace's.
         path: PathBuf,
     },
+    /// It lies in what is somebody else's, or holds it.
+    #[error("{}: {how} {}", .path.display(), .other.display())]
+    NotApart {
+        /// The target, or a tablespace's directory.
+        path: PathBuf,
+        /// How the one lies to the other, in words that end before the name of the other.
+        how: String,
+        /// What it is not apart from.
+        other: PathBuf,
+    },
+    /// The server's user has no way to the directory.
+    #[error("{}: the user {user}, who runs the server, may not go into this directory, and the restored one lies below it", .directory.display())]
+    Shut {
+        /// The first directory on the way that is shut.
+        directory: PathBuf,
+        /// Who runs the server.
+        user: String,
+    },
     /// Too little space.
     #[error("{}: {free} are free, {needed} are needed", .path.display())]
     Space {
@@ -265,6 +283,10 @@ impl RestoreError {
             Self::Marker { .. } => "remove the directory, or name another",
             Self::ParentMissing { .. } => "create it, or name another directory",
             Self::Unwritable { .. } => "run as a user who may write there, or name another directory",
+            Self::NotApart { .. } => "name a directory that is apart from it",
+            Self::Shut { .. } => {
+                "let that user through (chmod o+x on the directory), or name one elsewhere; without --start nothing is started"
+            }
             Self::Space { .. } => "free space, or name a directory on a larger file system",
             Self::PortTaken { .. } => "choose a free one, such as --port 5434, or stop what listens there",
             Self::Port { .. } => "choose another one from 1024 up, such as --port 5434",

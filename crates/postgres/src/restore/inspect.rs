@@ -16,6 +16,7 @@ use super::error::RestoreError;
 use super::marker::{self, Holds};
 use super::owner::Owner;
 use super::process::server_in;
+use super::surroundings::{Reserved, refuse_if_not_apart, resolved};
 
 /// What is looked at.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Target<'a> {
     pub(super) tablespaces: BTreeMap<u32, PathBuf>,
     /// Below which the tablespaces without a place of their own go.
     pub(super) tablespaces_default: &'a Path,
+    /// What all of it must be apart from.
+    pub(super) reserved: &'a [Reserved],
     /// Where replaying the log makes tablespaces.
     pub(super) outside: BTreeSet<PathBuf>,
     /// Who runs the server.
@@ -34,11 +37,16 @@ pub(super) struct Target<'a> {
 
 /// A tablespace that the log makes goes where it lay at the source, which PostgreSQL gives nobody a say in: on the source's
 /// own machine into the source's own files. An empty directory of the server's user harms nobody.
-fn is_for_the_log(location: &Path, owner: Owner) -> Result<(), RestoreError> {
+fn is_for_the_log(target: &Target<'_>, location: &Path) -> Result<(), RestoreError> {
     let refuse = |reason| {
         let location = location.to_owned();
         Err(RestoreError::WrittenByLog { location, reason })
     };
+    let real = resolved(location);
+    let overlaps = |path: &Path| path.starts_with(&real) || real.starts_with(path);
+    if overlaps(target.directory) || target.tablespaces.values().any(|path| overlaps(path)) {
+        return refuse("it overlaps what is restored");
+    }
     let Ok(facts) = fs::metadata(location) else {
         return refuse("it is not there");
     };
@@ -49,7 +57,7 @@ fn is_for_the_log(location: &Path, owner: Owner) -> Result<(), RestoreError> {
     if entries.next().is_some() {
         return refuse("it is not empty, and may hold the files of the source itself");
     }
-    match facts.uid() == owner.user() {
+    match facts.uid() == target.owner.user() {
         true => Ok(()),
         false => refuse("it does not belong to the server's user"),
     }
@@ -58,6 +66,7 @@ fn is_for_the_log(location: &Path, owner: Owner) -> Result<(), RestoreError> {
 /// Refuses, or says nothing.
 pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Result<(), RestoreError> {
     no_server_runs(target.directory)?;
+    refuse_if_not_apart(target.directory, target.reserved)?;
     let holds = marker::look(target.directory, ticket)?;
     can_be_written(target.directory, &holds)?;
     if holds == Holds::Ours {
@@ -65,6 +74,7 @@ pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Resu
     }
     for (oid, path) in &target.tablespaces {
         overlaps_nothing(target, *oid, path)?;
+        refuse_if_not_apart(path, target.reserved)?;
         let holds = marker::look(path, ticket)?;
         if !path.starts_with(target.tablespaces_default) {
             can_be_written(path, &holds)?;
@@ -73,7 +83,7 @@ pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Resu
     target
         .outside
         .iter()
-        .try_for_each(|location| is_for_the_log(location, target.owner))?;
+        .try_for_each(|location| is_for_the_log(target, location))?;
     let space = space(target, need)?;
     match space.is_enough() {
         true => Ok(()),
