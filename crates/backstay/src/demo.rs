@@ -1,7 +1,7 @@
 //! `demo`: the whole loop on a throw-away server of this machine.
 //!
 //! Promise: what is printed was measured and compared in this run; everything made is removed unless `--keep` is given;
-//! nothing outside its own directory is touched. That holds for SIGINT and SIGTERM too.
+//! nothing outside its own directory is touched. That holds for a SIGINT, SIGTERM or SIGHUP too; a second one ends the process.
 //! Not here: the servers (server, engine), the steps (story), what is compared (proofs).
 
 mod proofs;
@@ -20,7 +20,7 @@ use crate::signals::{Asked, Signals};
 use backstay_terms::ByteCount;
 use proofs::{Held, Proof};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use story::Story;
 
@@ -33,12 +33,32 @@ pub async fn demo(session: &mut Session, arguments: &Demo) -> Result<Box<dyn Rep
         by = signals.next() => Err(cut_short(by)),
         told = story.tell(session) => told,
     };
-    Ok(Box::new(story.end(session, told).await?))
+    let place = story.place().to_owned();
+    let ended = tokio::select! {
+        ended = story.end(session, told) => ended,
+        by = signals.again() => {
+            session.leave_threads();
+            Err(left_behind(by, &place))
+        }
+    };
+    Ok(Box::new(ended?))
 }
 
 fn cut_short(by: Asked) -> Failure {
     let help = "nothing runs any more; the directory of the demo is removed unless --keep is given";
     Failure::new(by.code(), "the demo was stopped by a signal", help)
+}
+
+fn left_behind(by: Asked, place: &Path) -> Failure {
+    let help = format!(
+        "a server of the demo may still run, with its files in {}",
+        place.display()
+    );
+    Failure::new(
+        by.code(),
+        "the demo was stopped by a second signal while it cleaned up",
+        help,
+    )
 }
 
 fn defect(what: &str) -> Failure {

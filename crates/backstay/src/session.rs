@@ -31,6 +31,17 @@ pub struct Session {
     environment: Box<dyn Environment>,
     config: Option<Rc<Config>>,
     leftovers: Vec<Scratch>,
+    threads: Threads,
+}
+
+/// What becomes of blocking threads, which cannot be interrupted, when the command has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Threads {
+    /// They are waited for.
+    #[default]
+    Awaited,
+    /// They end with the process.
+    Left,
 }
 
 impl Session {
@@ -51,6 +62,7 @@ impl Session {
             environment,
             config: None,
             leftovers: Vec::new(),
+            threads: Threads::default(),
         }
     }
 
@@ -76,6 +88,16 @@ impl Session {
     /// command has been cut short.
     pub fn remove_at_the_end(&mut self, directory: Scratch) {
         self.leftovers.push(directory);
+    }
+
+    /// Ends the process without waiting for blocking threads: one of them may wait for a store that does not answer.
+    pub fn leave_threads(&mut self) {
+        self.threads = Threads::Left;
+    }
+
+    /// What becomes of blocking threads.
+    pub fn threads(&self) -> Threads {
+        self.threads
     }
 
     /// The zone in which a time without an offset is read.

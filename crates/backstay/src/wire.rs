@@ -15,7 +15,7 @@ use crate::process;
 use crate::render::Report;
 use crate::render::look::{ColourWanted, Look, Stream};
 use crate::render::printer::{Loudness, Printer};
-use crate::session::Session;
+use crate::session::{Session, Threads};
 use crate::time::Zone;
 use crate::usage::{self, Said};
 use crate::wal_fetch_guard::{self, Discipline};
@@ -72,7 +72,14 @@ fn run(arguments: &[OsString]) -> Ending {
         Ok(ready) => ready,
         Err(failure) => return failed(&mut early_printer(arguments), &failure),
     };
-    let ended = runtime().and_then(|runtime| runtime.block_on(execute(command, &mut session)));
+    let ended = runtime().and_then(|runtime| {
+        let ended = runtime.block_on(execute(command, &mut session));
+        match session.threads() {
+            Threads::Awaited => drop(runtime),
+            Threads::Left => runtime.shutdown_background(),
+        }
+        ended
+    });
     let printed = ended.and_then(|report| {
         session.printer.report(report.as_ref())?;
         Ok(report.exit())

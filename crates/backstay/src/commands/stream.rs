@@ -2,6 +2,7 @@
 
 use crate::access;
 use crate::cli::Stream;
+use crate::config::Service;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
@@ -14,13 +15,21 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Streams until SIGINT or SIGTERM: the first stores what is held and stops, the second stops at once.
+/// Streams until SIGINT, SIGTERM or SIGHUP: the first stores what is held and stops, a second SIGINT or SIGTERM ends the
+/// process whatever the store does.
 pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn Report>, Failure> {
     // Before anything else: a signal that comes while we attach must not kill us either.
     let mut signals = Signals::listen()?;
     let config = session.config()?;
     let service = config.service(&arguments.service)?;
-    let repository = access::repository(session).await?;
+    let opened = tokio::select! {
+        repository = access::repository(session) => Some(repository?),
+        _ = signals.next() => None,
+    };
+    let Some(repository) = opened else {
+        session.leave_threads();
+        return Ok(stopped(service));
+    };
     let server = Arc::new(access::server(session, service)?);
     let job = StreamJob {
         name: service.name.clone(),
@@ -41,13 +50,20 @@ pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn
             let _ = stop.send(Wish::Stop);
             tokio::select! {
                 outcome = &mut run => outcome?,
-                by = signals.next() => return Err(cut_short(by)),
+                by = signals.again() => {
+                    session.leave_threads();
+                    return Err(cut_short(by));
+                }
             }
         }
     }
-    Ok(Box::new(Stopped {
+    Ok(stopped(service))
+}
+
+fn stopped(service: &Service) -> Box<dyn Report> {
+    Box::new(Stopped {
         service: service.name.to_string(),
-    }))
+    })
 }
 
 fn cut_short(by: Asked) -> Failure {

@@ -28,7 +28,7 @@ use backstay_store::LocalDirectory;
 use backstay_terms::{EngineKind, RecoveryTarget, RetentionClass, SourceName};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,6 +237,11 @@ impl Story {
                 connect,
             }),
         }
+    }
+
+    /// Where all of it is.
+    pub fn place(&self) -> &Path {
+        &self.place
     }
 
     /// Stops what still runs. A copy that was restored is left running only if it is to be kept.

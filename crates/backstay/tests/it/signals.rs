@@ -1,6 +1,6 @@
 //! What SIGINT and SIGTERM leave of a demo and of a stream that does not end.
 
-use crate::live::{signal, start_stream, until};
+use crate::live::{CONFIRMED, signal, start_stream, stop_stream, until};
 use crate::program::Place;
 use backstay_testkit::pg::PgServer;
 use std::fs;
@@ -144,6 +144,135 @@ async fn a_second_signal_ends_a_stream_whose_server_does_not_answer_with_the_exi
         until(&server, "SELECT count(*)::text FROM pg_stat_replication", "0").await;
         place.finish(place.command(&["slot", "drop", "main", "--confirm", "main"]));
     }
+}
+
+/// Stands before the C library: `fsync`, with which the store makes durable, waits while the file `$HANG` is there.
+const HANGING: &str = r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fsync(int file) {
+    const char *hang = getenv("HANG");
+    if (access(hang, F_OK) == 0) {
+        char hit[4096];
+        strncpy(hit, hang, 4000);
+        close(open(strcat(hit, ".hit"), O_CREAT | O_WRONLY, 0600));
+        while (1) pause();
+    }
+    return syscall(SYS_fsync, file);
+}
+"#;
+
+/// A stream whose store answers until the file `hang` is in its place.
+fn start_stream_that_can_hang(place: &Place) -> Child {
+    let at = |name: &str| place.directory.join(name);
+    fs::write(at("hanging.c"), HANGING).unwrap();
+    let built = Command::new("gcc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([at("hanging.so"), at("hanging.c")])
+        .status();
+    assert!(built.unwrap().success());
+    let mut command = place.command(&["stream", "main"]);
+    command
+        .env("LD_PRELOAD", at("hanging.so"))
+        .env("HANG", at("hang"));
+    let log = fs::File::create(at("stream.log")).unwrap();
+    command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+/// The exit, or none when it does not end: then it is killed.
+fn exit_of(mut stream: Child) -> Option<i32> {
+    let deadline = Instant::now() + WAIT_MAX;
+    loop {
+        match stream.try_wait().unwrap() {
+            Some(status) => return status.code(),
+            None if Instant::now() > deadline => {
+                stream.kill().unwrap();
+                stream.wait().unwrap();
+                return None;
+            }
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_stream_whose_store_does_not_answer_and_what_is_stored_stays() {
+    let server = PgServer::start().await;
+    let place = Place::new();
+    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let stream = start_stream_that_can_hang(&place);
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+        .await;
+    until(&server, CONFIRMED, "true").await;
+    let confirmed = server.value("SELECT flush_lsn FROM pg_stat_replication").await;
+    fs::write(place.directory.join("hang"), "").unwrap();
+    server
+        .sql("INSERT INTO t SELECT generate_series(1001, 2000)")
+        .await;
+    wait_until("the store hangs", || place.directory.join("hang.hit").exists());
+    signal(&stream, "-TERM");
+    let log = place.directory.join("stream.log");
+    wait_until("the first signal is heard", || {
+        fs::read_to_string(&log).unwrap().contains("stopping: ")
+    });
+    signal(&stream, "-HUP");
+    signal(&stream, "-INT");
+    assert_eq!(exit_of(stream), Some(130));
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("error[BKS-1301]: stopped by a second signal"),
+        "{said}"
+    );
+
+    // Nothing confirmed is lost, and the next stream stores the rest.
+    let slot = "SELECT (restart_lsn >= '{}')::text FROM pg_replication_slots".replace("{}", &confirmed);
+    assert_eq!(server.value(&slot).await, "true");
+    until(&server, "SELECT count(*)::text FROM pg_stat_replication", "0").await;
+    fs::remove_file(place.directory.join("hang")).unwrap();
+    let stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let gaps = place.run("wal gaps");
+    assert_eq!(gaps.exit, 0, "{}{}", gaps.out, gaps.err);
+    let verified = place.run("verify main --depth everything");
+    assert_eq!(verified.exit, 0, "{}{}", verified.out, verified.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_closes_stops_a_stream_in_its_proper_way_unless_nohup_says_otherwise() {
+    let server = PgServer::start().await;
+    let place = Place::new();
+    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let mut stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    signal(&stream, "-HUP");
+    assert_eq!(stream.wait().unwrap().code(), Some(0));
+    let log = place.directory.join("stream.log");
+    assert!(fs::read_to_string(&log).unwrap().contains("stopping: "));
+
+    let program = place.command(&[]).get_program().to_owned();
+    let mut command = place.command(&[]);
+    let as_nohup = "trap '' HUP; exec \"$0\" stream main";
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(as_nohup).arg(program);
+    shell.current_dir(&place.directory).env_clear();
+    for (name, value) in command.env("PATH", "/usr/bin:/bin").get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::null());
+    let stream = shell.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    until(&server, CONFIRMED, "true").await;
+    signal(&stream, "-HUP");
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+        .await;
+    until(&server, CONFIRMED, "true").await;
+    assert!(!fs::read_to_string(&log).unwrap().contains("stopping: "));
+    stop_stream(stream);
 }
 
 fn send(pid: &str, name: &str) {
