@@ -22,12 +22,12 @@ pub(crate) struct Assembly<'a> {
     pub base: Option<(&'a BaseReader, &'a HeadLog)>,
 }
 
-/// A segment, as far as it is stored.
+/// A segment or a part of one, as far as it is stored.
 #[derive(Debug)]
 pub(crate) struct Assembled {
     /// Its bytes; zero where nothing is stored.
     pub content: Vec<u8>,
-    /// Every stretch that chain and base hold, also outside of the segment.
+    /// Every stretch that chain and base hold, also outside of the part.
     pub covered: Vec<LogRange>,
 }
 
@@ -51,7 +51,7 @@ impl Own {
 }
 
 impl Assembly<'_> {
-    /// The segment `whole`.
+    /// The positions `whole`, which lie in one segment.
     pub async fn assemble(&self, whole: LogRange) -> Result<Assembled, EngineError> {
         let size = usize::try_from(whole.length()).map_err(RepositoryError::encoding)?;
         let mut content = vec![0; size];
@@ -74,13 +74,13 @@ impl Assembly<'_> {
 
     /// Copies what the base has of the segment.
     async fn take_own(&self, whole: LogRange, content: &mut [u8]) -> Result<Own, EngineError> {
-        let Some((base, file, covers)) = self.own_segment(whole) else {
+        let Some((base, file, at, covers)) = self.own_segment(whole) else {
             return Ok(Own::Nothing);
         };
-        match base.read_range(&file, 0..file.size).await {
+        let ends = at.saturating_add(covers.length()).min(file.size);
+        match base.read_range(&file, at.min(ends)..ends).await {
             Ok(bytes) => {
-                let kept = (covers.to.0 - whole.from.0) as usize;
-                copy(content, 0, bytes.get(..kept).unwrap_or(&bytes));
+                copy(content, 0, &bytes);
                 Ok(Own::Holds(covers))
             }
             Err(error) if error.is_damage() => Ok(Own::Damaged(covers, error)),
@@ -153,19 +153,21 @@ impl Assembly<'_> {
         self.log.gap(gap).into()
     }
 
-    /// The base's own copy of a segment, and the positions of it that are content and not padding.
-    fn own_segment(&self, whole: LogRange) -> Option<(&BaseReader, FileRow, LogRange)> {
+    /// The base's own copy of the segment, where in it the wanted positions begin, and which of them are content and not
+    /// padding.
+    fn own_segment(&self, whole: LogRange) -> Option<(&BaseReader, FileRow, u64, LogRange)> {
         let (base, log) = self.base?;
+        let size = WalSegmentSize::new(log.segment_size)?;
+        let begins = whole.from.0 - whole.from.0 % size.bytes();
         let covers = LogRange {
             from: whole.from,
             to: whole.to.min(log.stop),
         };
-        if covers.from >= covers.to || log.start >= whole.to {
+        if covers.from >= covers.to || log.start.0 >= begins.saturating_add(size.bytes()) {
             return None;
         }
-        let size = WalSegmentSize::new(log.segment_size)?;
-        let file = file_of(base, size, whole.from)?;
-        Some((base, file, covers))
+        let file = file_of(base, size, Position(begins))?;
+        Some((base, file, whole.from.0 - begins, covers))
     }
 
     fn refuse_if_different(

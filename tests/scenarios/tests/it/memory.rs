@@ -45,9 +45,12 @@ const FILES: &str = "BACKSTAY_REPLAY_FILES";
 const PLACE: &str = "BACKSTAY_REPLAY_PLACE";
 const WORKERS: &str = "BACKSTAY_REPLAY_WORKERS";
 
-const SEGMENT: u64 = 16 << 20;
+/// A segment, of which initdb allows up to 1 GiB, is larger than what a restore may hold.
+const SEGMENT: u64 = 64 << 20;
 /// Segments of log that a restore assembles beside the base.
-const SEGMENTS: u64 = 4;
+const SEGMENTS: u64 = 2;
+/// A settled range of the log.
+const SETTLED: u64 = 16 << 20;
 /// Where the log begins.
 const BEGINS: u64 = SEGMENT;
 
@@ -119,7 +122,7 @@ async fn log(repository: &Repository) {
         writer
             .append(Position(begins), pool.clone(), LogFacts::default())
             .unwrap();
-        if (begins + pool.len() as u64).is_multiple_of(SEGMENT) {
+        if (begins + pool.len() as u64).is_multiple_of(SETTLED) {
             let stored = writer
                 .cut_settled(SEGMENT, None)
                 .unwrap()

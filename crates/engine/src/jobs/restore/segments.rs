@@ -9,18 +9,21 @@ use crate::EngineError;
 use crate::jobs::assembly::Assembly;
 use crate::plan::SegmentPlan;
 use backstay_repository::{BaseReader, HistoryName};
+use backstay_source::FileSink;
 use backstay_terms::{EntryHeader, EntryKind, EntryPath, EntryRole, LogRange, Position, Timeline};
 
 /// Permission bits of a log segment.
 const SEGMENT_MODE: u32 = 0o600;
 
+/// Bytes of a segment that are assembled at once. A settled range has at most as many and begins at a border of these, unless
+/// a stream was attached in between, so that hardly any is read twice.
+const PART_BYTES: u64 = 16 << 20;
+
 impl RestoreJob {
     /// Places every segment of the plan; returns how many.
     pub(super) async fn place_log(&self, base: &BaseReader) -> Result<usize, EngineError> {
         for segment in &self.plan.segments {
-            let content = self.assemble(base, segment).await?;
-            self.place_whole(EntryRole::Wal, segment.name.to_string(), content)
-                .await?;
+            self.place_segment(base, segment).await?;
         }
         Ok(self.plan.segments.len())
     }
@@ -46,26 +49,56 @@ impl RestoreJob {
         Ok(())
     }
 
-    async fn assemble(&self, base: &BaseReader, segment: &SegmentPlan) -> Result<Vec<u8>, EngineError> {
-        let whole = LogRange {
-            from: segment.begins,
-            to: Position(segment.begins.0 + self.plan.log.segment_size),
-        };
+    /// Places a segment part by part: it has up to 1 GiB.
+    async fn place_segment(&self, base: &BaseReader, segment: &SegmentPlan) -> Result<(), EngineError> {
+        let size = self.plan.log.segment_size;
+        let ends = Position(segment.begins.0 + size);
+        let mut sink = self.open(EntryRole::Wal, segment.name.to_string(), size).await?;
+        let mut from = segment.begins;
+        while from < ends {
+            let to = Position(from.0 + PART_BYTES).min(ends);
+            let content = self.assemble(base, segment.needed, LogRange { from, to }).await?;
+            sink = write(sink, content).await?;
+            from = to;
+        }
+        worker("worker that places log", move || Ok(sink.close()?)).await
+    }
+
+    /// The bytes of a part of a segment; what is needed of it is there.
+    async fn assemble(
+        &self,
+        base: &BaseReader,
+        needed: LogRange,
+        part: LogRange,
+    ) -> Result<Vec<u8>, EngineError> {
         let assembly = Assembly {
             log: &self.catalog.log,
             chain: self.catalog.chain.as_ref(),
             base: Some((base, &self.plan.log)),
         };
-        let assembled = assembly.assemble(whole).await?;
-        match backstay_repository::missing(segment.needed, &assembled.covered).first() {
+        let assembled = assembly.assemble(part).await?;
+        let needed = LogRange {
+            from: needed.from.max(part.from),
+            to: needed.to.min(part.to),
+        };
+        let missing = match needed.from < needed.to {
+            true => backstay_repository::missing(needed, &assembled.covered),
+            false => Vec::new(),
+        };
+        match missing.first() {
             Some(gap) => Err(assembly.gap(*gap)),
             None => Ok(assembled.content),
         }
     }
 
     async fn place_whole(&self, role: EntryRole, name: String, content: Vec<u8>) -> Result<(), EngineError> {
+        let sink = self.open(role, name, content.len() as u64).await?;
+        let sink = write(sink, content).await?;
+        worker("worker that places log", move || Ok(sink.close()?)).await
+    }
+
+    async fn open(&self, role: EntryRole, name: String, size: u64) -> Result<Box<dyn FileSink>, EngineError> {
         let path = EntryPath::new(name).map_err(|e| EngineError::Integrity { what: e.to_string() })?;
-        let size = content.len() as u64;
         let modified = self.plan.head.created.as_second();
         let header = EntryHeader {
             role,
@@ -76,11 +109,14 @@ impl RestoreJob {
             modified,
         };
         let target = self.target.clone();
-        worker("worker that places log", move || {
-            let mut sink = target.place(&header)?;
-            sink.write(&content)?;
-            Ok(sink.close()?)
-        })
-        .await
+        worker("worker that places log", move || Ok(target.place(&header)?)).await
     }
+}
+
+async fn write(mut sink: Box<dyn FileSink>, content: Vec<u8>) -> Result<Box<dyn FileSink>, EngineError> {
+    worker("worker that places log", move || {
+        sink.write(&content)?;
+        Ok(sink)
+    })
+    .await
 }
