@@ -5,6 +5,7 @@
 mod catalog;
 mod chain;
 pub mod class;
+mod earlier;
 mod latest;
 mod lineages;
 mod names;

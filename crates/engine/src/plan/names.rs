@@ -27,16 +27,31 @@ type Points = BTreeMap<Position, Option<i64>>;
 /// # Errors
 /// `Ambiguous`; whatever reading the facts of the log says, unless it is damage.
 pub(super) async fn refuse_if_ambiguous(catalog: &Catalog, name: &str) -> Result<(), EngineError> {
-    let mut points = Points::new();
-    let mut unread = Vec::new();
-    for link in catalog.chain.iter().flat_map(|chain| &chain.links) {
-        unread.extend(add_points(catalog, link, name, &mut points).await?);
-    }
+    let (points, unread) = points_of(catalog, name).await?;
     match (points.len(), unread.first()) {
         (2.., _) => Err(several(catalog, name, &points)),
         (1, Some(unread)) => Err(perhaps_several(name, &points, *unread)),
         _ => Ok(()),
     }
+}
+
+/// The position of a name that stands once, wherever that is.
+///
+/// # Errors
+/// Whatever reading the facts of the log says, unless it is damage.
+pub(super) async fn only_point(catalog: &Catalog, name: &str) -> Result<Option<Position>, EngineError> {
+    let (points, _) = points_of(catalog, name).await?;
+    Ok(points.keys().next().copied().filter(|_| points.len() == 1))
+}
+
+/// All points of a name, and what of the log cannot be read.
+async fn points_of(catalog: &Catalog, name: &str) -> Result<(Points, Vec<LogRange>), EngineError> {
+    let mut points = Points::new();
+    let mut unread = Vec::new();
+    for link in catalog.chain.iter().flat_map(|chain| &chain.links) {
+        unread.extend(add_points(catalog, link, name, &mut points).await?);
+    }
+    Ok((points, unread))
 }
 
 /// Adds the points of one lineage up to where its descendant left it; returns what of its log cannot be read.

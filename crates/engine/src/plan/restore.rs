@@ -4,6 +4,7 @@
 //! point that can be reached. The target is always an explicit record start on an explicit timeline.
 
 use super::catalog::Catalog;
+use super::earlier::before_the_oldest;
 use super::latest::refuse_unless_last;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
@@ -102,6 +103,7 @@ pub async fn plan(
 ) -> Result<RestorePlan, EngineError> {
     catalog.unread.refuse(catalog, request)?;
     let candidates = candidates(catalog, request)?;
+    let oldest = candidates.last().copied();
     let mut refused = None;
     for head in candidates {
         let Some(log) = head.log.clone() else { continue };
@@ -128,6 +130,9 @@ pub async fn plan(
     // What the present lineage does not hold, a rival may.
     if !catalog.rivals.is_empty() {
         return Err(contested(catalog));
+    }
+    if let Some(earlier) = before_the_oldest(catalog, request, format, oldest).await {
+        return Err(earlier);
     }
     Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
 }

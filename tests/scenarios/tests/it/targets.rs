@@ -248,7 +248,9 @@ fn is_refused_rightly(target: &RecoveryTarget, place: Place, bounds: &Bounds, er
         (Place::Within, _) => panic!("{target} was refused although it can be reached from {oldest}: {said}"),
         (Place::Before, RecoveryTarget::Time(_)) => (ErrorKind::BeforeWindow, oldest),
         (Place::Before, RecoveryTarget::Lsn(_)) => (ErrorKind::BeforeWindow, first),
-        // What the log after the first base does not hold may lie before it or never have been: it is not after anything else.
+        // The stored log may begin before the first base and hold it.
+        (Place::Before, _) if error.kind() == ErrorKind::BeforeWindow => (ErrorKind::BeforeWindow, oldest),
+        // What no log holds may lie before it or never have been: it is not after anything else.
         (Place::Before, _) => {
             assert!(said.contains("backup"), "{target}: {said}");
             (ErrorKind::AfterWindow, newest)

@@ -136,6 +136,51 @@ async fn a_restore_point_before_the_oldest_backup_counts_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_and_a_restore_point_before_the_oldest_backup_are_said_to_be_before_the_window() {
+    let (server, world, running) = followed().await;
+    running.until_durable(end_of_log(&server).await).await;
+    let sets = server
+        .sql("BEGIN; INSERT INTO t VALUES (1); SELECT pg_current_xact_id()::text; COMMIT")
+        .await;
+    let row = sets.iter().find_map(|set| set.rows.first()).unwrap();
+    let xid = RecoveryTarget::Transaction(row[0].clone().unwrap().parse().unwrap());
+    server.sql("SELECT pg_create_restore_point('early')").await;
+    server.sql("INSERT INTO t VALUES (2)").await;
+    backup(&server, &world, "first").await;
+    server.sql("INSERT INTO t VALUES (3)").await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    for target in [xid, RecoveryTarget::Name("early".to_owned())] {
+        let error = planned(&world, &target, None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BeforeWindow, "{error}");
+        let begins = format!(
+            "{target} is in the stored log before the first point of orders that can be recovered, 20"
+        );
+        assert!(error.to_string().starts_with(&begins), "{error}");
+        let advice = error.advice();
+        let nearest = advice
+            .strip_prefix("the nearest point that can be recovered: --to \"")
+            .unwrap();
+        let nearest: jiff::Timestamp = nearest.trim_end_matches('"').parse().unwrap();
+        let nearest = RecoveryTarget::Time(nearest.as_microsecond() - 946_684_800_000_000);
+        assert_eq!(
+            rows_at(
+                &server,
+                &world,
+                &format!("at-{}", error.to_string().len()),
+                &nearest
+            )
+            .await,
+            "1 2"
+        );
+    }
+    let error = planned(&world, &RecoveryTarget::Name("never".to_owned()), None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AfterWindow, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_aborted_is_said_to_have_and_one_that_never_ended_is_refused() {
     let (server, world, running) = followed().await;
     backup(&server, &world, "first").await;
