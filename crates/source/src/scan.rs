@@ -13,6 +13,8 @@ pub enum Wanted {
     TransactionAfter(i64),
     /// The end of this transaction.
     Transaction(u32),
+    /// The end of the transaction that this one was a part of.
+    Subtransaction(u32),
     /// The restore point of this name.
     RestorePoint(String),
     /// The first record that starts at or after this position.
@@ -41,6 +43,8 @@ pub struct Hit {
     pub time: Option<i64>,
     /// How the transaction ended, if the record ends one.
     pub outcome: Option<Outcome>,
+    /// The transaction that the record ends.
+    pub transaction: Option<u32>,
 }
 
 /// Where and how a scan begins.

@@ -174,6 +174,27 @@ impl Resolver<'_> {
         Ok(None)
     }
 
+    /// The transaction that this one was a part of. Its end lies about where the numbers of transactions pass this one, or
+    /// later, and its own number is lower.
+    pub async fn whole_of(&self, xid: u32) -> Result<Option<u32>, EngineError> {
+        let facts = self.catalog.facts_in(self.after_stop()).await?;
+        let passed = facts
+            .iter()
+            .position(|(_, own)| own.transactions.is_some_and(|t| t.xid_max >= xid));
+        let passed = passed.unwrap_or(facts.len());
+        let before = facts.iter().take(passed);
+        let first = before.clone().rposition(|(_, own)| own.transactions.is_some());
+        for (range, own) in facts.iter().skip(first.unwrap_or(passed)) {
+            if own.transactions.is_none_or(|t| t.xid_min >= xid) {
+                continue;
+            }
+            if let Some(hit) = self.scan(range.to, *range, Wanted::Subtransaction(xid)).await? {
+                return Ok(hit.transaction);
+            }
+        }
+        Ok(None)
+    }
+
     async fn name(&self, name: &str) -> Result<Option<Resolved>, EngineError> {
         names::refuse_if_ambiguous(self.catalog, name).await?;
         for (range, facts) in self.catalog.facts_in(self.after_stop()).await? {

@@ -4,7 +4,7 @@
 //! point that can be reached. The target is always an explicit record start on an explicit timeline.
 
 use super::catalog::Catalog;
-use super::earlier::before_the_oldest;
+use super::earlier::{before_the_oldest, part_of_another};
 use super::latest::refuse_unless_last;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
@@ -133,6 +133,9 @@ pub async fn plan(
     }
     if let Some(earlier) = before_the_oldest(catalog, request, format, oldest).await {
         return Err(earlier);
+    }
+    if let Some(part) = part_of_another(catalog, request, format, oldest).await {
+        return Err(part);
     }
     Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
 }

@@ -126,6 +126,15 @@ impl Forge {
         self.record(1, 0, xid, &time.to_le_bytes())
     }
 
+    /// A commit that ends these subtransactions too (xl_xact_xinfo, xl_xact_subxacts).
+    pub(crate) fn commit_with_parts(&mut self, xid: u32, time: i64, parts: &[u32]) -> Lsn {
+        let mut data = time.to_le_bytes().to_vec();
+        data.extend((1u32 << 1).to_le_bytes());
+        data.extend((parts.len() as u32).to_le_bytes());
+        parts.iter().for_each(|part| data.extend(part.to_le_bytes()));
+        self.record(1, 0x80, xid, &data)
+    }
+
     pub(crate) fn abort(&mut self, xid: u32, time: i64) -> Lsn {
         self.record(1, 0x20, xid, &time.to_le_bytes())
     }

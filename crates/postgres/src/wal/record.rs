@@ -83,6 +83,8 @@ pub enum Meaning {
         time: i64,
         /// Which: for a prepared one the transaction that had been prepared.
         xid: u32,
+        /// The subtransactions that end with it, as far as the list was kept: some 240 of one that was not prepared.
+        subtransactions: Vec<u32>,
     },
     /// `pg_create_restore_point`.
     RestorePoint {
@@ -242,6 +244,7 @@ impl RecordHeader {
             ended,
             time: Fields(data).i64(0),
             xid,
+            subtransactions: subtransactions(info, data),
         })
     }
 }
@@ -266,9 +269,31 @@ fn main_data(body: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Transaction ends have their lists from here on where they say that they have any (xact.h, XLOG_XACT_HAS_INFO).
+const HAS_INFO: u8 = 0x80;
+
+/// What of the list of subtransactions is there.
+fn subtransactions(info: u8, data: &[u8]) -> Vec<u32> {
+    let fields = Fields(data);
+    let xinfo = if info & HAS_INFO != 0 && data.len() >= 12 {
+        fields.u32(8)
+    } else {
+        0
+    };
+    if xinfo & 2 == 0 {
+        return Vec::new();
+    }
+    let at = if xinfo & 1 == 1 { 20 } else { 12 };
+    let Some(list) = data.get(at + 4..) else {
+        return Vec::new();
+    };
+    let count = fields.u32(at) as usize;
+    let numbers = list.chunks_exact(4).take(count);
+    numbers.map(|number| Fields(number).u32(0)).collect()
+}
+
 /// The id of the transaction that had been prepared. Its place depends on which lists come before it.
 fn prepared_xid(info: u8, data: &[u8], ended: Ended, version: &VersionFacts) -> Option<u32> {
-    const HAS_INFO: u8 = 0x80;
     let fields = Fields(data);
     let xinfo = if info & HAS_INFO != 0 { fields.u32(8) } else { 0 };
     let has = |bit: u32| xinfo & (1 << bit) != 0;

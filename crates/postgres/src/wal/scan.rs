@@ -108,6 +108,13 @@ fn answers(order: &ScanOrder, record: &Record) -> bool {
         (Wanted::RecordAt(position), _) => record.start >= Lsn::from(*position),
         (Wanted::TransactionAfter(target), Meaning::TransactionEnd { time, .. }) => time > target,
         (Wanted::Transaction(wanted), Meaning::TransactionEnd { xid, .. }) => xid == wanted,
+        (
+            Wanted::Subtransaction(wanted),
+            Meaning::TransactionEnd {
+                subtransactions: parts,
+                ..
+            },
+        ) => parts.contains(wanted),
         (Wanted::RestorePoint(wanted), Meaning::RestorePoint { name, .. }) => name == wanted,
         _ => false,
     }
@@ -120,15 +127,16 @@ fn hit(record: &Record) -> Hit {
         | Meaning::EndOfRecovery { time, .. } => Some(time),
         _ => None,
     };
-    let outcome = match record.meaning {
-        Meaning::TransactionEnd { ended, .. } => Some(outcome(ended)),
-        _ => None,
+    let (outcome, transaction) = match record.meaning {
+        Meaning::TransactionEnd { ended, xid, .. } => (Some(outcome(ended)), Some(xid)),
+        _ => (None, None),
     };
     Hit {
         start: record.start.into(),
         end: record.end.into(),
         time,
         outcome,
+        transaction,
     }
 }
 
@@ -165,7 +173,7 @@ mod tests {
         let mut log = Forge::new(Lsn(MIB));
         log.commit(10, 100);
         log.restore_point("a", 150);
-        log.commit(11, 200);
+        log.commit_with_parts(11, 200, &[12, 14]);
         log.filler(9000);
         log
     }
@@ -197,6 +205,8 @@ mod tests {
         assert_eq!(found(Wanted::TransactionAfter(100)), Some((starts[2], Some(200))));
         assert_eq!(found(Wanted::TransactionAfter(200)), None);
         assert_eq!(found(Wanted::Transaction(10)), Some((starts[0], Some(100))));
+        assert_eq!(found(Wanted::Subtransaction(14)), Some((starts[2], Some(200))));
+        assert_eq!(found(Wanted::Subtransaction(13)), None);
         assert_eq!(
             found(Wanted::RestorePoint("a".into())),
             Some((starts[1], Some(150)))

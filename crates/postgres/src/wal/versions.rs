@@ -2,8 +2,8 @@
 //!
 //! Promise: a version that is not in the table is refused by whoever asks, never guessed.
 //! Source: XLOG_PAGE_MAGIC in access/xlog_internal.h, xl_xact_stats_item in access/xact.h, ControlFileData in
-//! catalog/pg_control.h of each release branch. Checked against servers: 15.20, 16.14, 18.4 (walker, pg_control
-//! and streams); 13, 14 and 17 are from the sources alone.
+//! catalog/pg_control.h of each release branch. Checked against servers of each: the program's tests back up,
+//! stream and restore with all six.
 //! Not here: differences in commands (replication::command).
 
 /// The facts of one major version.

@@ -196,7 +196,7 @@ async fn the_walker_and_the_searches_agree_with_pg_waldump_on_every_record() {
 fn check_meaning(record: &Record, dump: &Dumped) {
     let words: Vec<&str> = dump.description.split([' ', ';']).collect();
     match &record.meaning {
-        Meaning::TransactionEnd { ended, time, xid } => {
+        Meaning::TransactionEnd { ended, time, xid, .. } => {
             let (word, prepared) = match ended {
                 Ended::Committed => ("COMMIT", None),
                 Ended::Aborted => ("ABORT", None),

@@ -230,6 +230,42 @@ async fn a_transaction_that_aborted_is_said_to_have_and_one_that_never_ended_is_
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subtransaction_is_said_to_be_one_and_the_transaction_that_it_ends_with_is_a_target() {
+    let (server, world, running) = followed().await;
+    backup(&server, &world, "first").await;
+    let mut session = server.connect(Mode::Sql).await.unwrap();
+    let mut value = async |sql: &str| {
+        let sets = session.simple_query(sql).await.unwrap();
+        sets.first().and_then(|set| set.rows.first()?.first()?.clone())
+    };
+    let mut xids = Vec::new();
+    for sql in [
+        "BEGIN",
+        "INSERT INTO t VALUES (1)",
+        "SAVEPOINT a",
+        "INSERT INTO t VALUES (2)",
+        "SELECT xmin::text FROM t ORDER BY n",
+        "SELECT xmin::text FROM t ORDER BY n DESC",
+        "COMMIT",
+        "INSERT INTO t VALUES (3)",
+    ] {
+        xids.extend(value(sql).await);
+    }
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    let [whole, part] = &xids[..] else {
+        panic!("{xids:?}")
+    };
+    let target = |xid: &str| RecoveryTarget::Transaction(xid.parse().unwrap());
+    let error = planned(&world, &target(part), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSuchThing, "{error}");
+    let said = format!("transaction {part} is a subtransaction of {whole} and ends with it");
+    assert_eq!(error.to_string(), said);
+    assert_eq!(error.advice(), format!("choose that one: --to xid:{whole}"));
+    assert_eq!(rows_at(&server, &world, "whole", &target(whole)).await, "1 2");
+}
+
 async fn refused(catalog: &Catalog, base: Option<&BackupId>, world: &World) -> EngineError {
     let request = Request {
         target: RecoveryTarget::Latest,

@@ -177,7 +177,12 @@ fn meanings_are_read() {
         .into_iter()
         .map(|record| record.meaning)
         .collect();
-    let end = |ended, time, xid| Meaning::TransactionEnd { ended, time, xid };
+    let end = |ended, time, xid| Meaning::TransactionEnd {
+        ended,
+        time,
+        xid,
+        subtransactions: vec![],
+    };
     assert_eq!(
         meanings[..5],
         [
@@ -235,6 +240,7 @@ fn the_end_of_a_prepared_transaction_names_the_one_that_was_prepared() {
         ended,
         time: 5,
         xid: 4242,
+        subtransactions: vec![0x0909_0909; 3],
     };
     assert_eq!(
         meanings,
@@ -249,13 +255,19 @@ fn a_large_commit_in_many_pieces_still_shows_its_time() {
     let mut log = Forge::new(START);
     log.record(1, 0x80, 703, &data);
     let walked = walk_in_parts(identity(), START, log.bytes.chunks(1000));
-    assert_eq!(
-        walked.records[0].meaning,
-        Meaning::TransactionEnd {
-            ended: Ended::Committed,
-            time: 77,
-            xid: 703
-        }
+    let Meaning::TransactionEnd {
+        ended,
+        time,
+        xid,
+        subtransactions,
+    } = &walked.records[0].meaning
+    else {
+        panic!("{:?}", walked.records[0].meaning)
+    };
+    assert_eq!((*ended, *time, *xid), (Ended::Committed, 77, 703));
+    assert!(
+        (200..256).contains(&subtransactions.len()),
+        "what was kept of the list"
     );
     assert!(walked.walker.kept.capacity() <= 4096);
 }
