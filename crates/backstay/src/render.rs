@@ -9,7 +9,6 @@ pub mod json;
 pub mod look;
 pub mod printer;
 pub mod progress;
-pub mod shell;
 pub mod table;
 
 use crate::exit::Exit;

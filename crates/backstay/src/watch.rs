@@ -61,6 +61,12 @@ impl Observer for Watch {
             }
             Fact::RestoreProgress { done, total } => self.step("restore", *done, Some(*total)),
             Fact::RestoreStep { step } => debug!(step, "restore goes on"),
+            Fact::RestoreNotRecorded { consequence, error } => {
+                warn!(
+                    error,
+                    "this restore is not recorded in the repository: {consequence}"
+                );
+            }
             Fact::BackupCommitted { backup, stored } => info!(%backup, bytes = stored.0, "backup committed"),
             Fact::StreamAttached { branch, from, reason } => {
                 info!(%branch, lsn = %Lsn::from(*from), reason, "stream attached");

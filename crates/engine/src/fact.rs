@@ -106,6 +106,13 @@ pub enum Fact {
         /// Bytes.
         bytes: ByteCount,
     },
+    /// A restore goes on without its record in the repository.
+    RestoreNotRecorded {
+        /// What follows from it.
+        consequence: &'static str,
+        /// Why it could not be written.
+        error: String,
+    },
     /// A restore moves on.
     RestoreProgress {
         /// Bytes of files placed.

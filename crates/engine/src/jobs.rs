@@ -5,6 +5,7 @@ mod assembly;
 pub mod backup;
 pub mod expire;
 pub mod fetch;
+pub mod recorded;
 pub mod restore;
 pub mod stream;
 pub mod verify;

@@ -1,4 +1,5 @@
-//! What is stored of one source, by names, sizes and ages; heads are opened, nothing else is.
+//! What is stored of one source, by names, sizes and ages; heads are opened, nothing else is but
+//! the records of recent restores.
 //!
 //! Promise: what a name does not explain is listed as a stray, never passed over; a head that cannot be opened is kept
 //! with the reason, so that nobody takes it for absent. A store that fails is an error, never an empty answer.
@@ -118,7 +119,7 @@ pub struct Inventory {
     pub strays: Vec<StoredObject>,
     /// Holds of the repository; a hold of another source counts too, because names do not tell.
     pub holds: Vec<StoredObject>,
-    /// Restores of the last days that have begun and not ended, of any source.
+    /// Restores of the last days that still need what is stored, of any source.
     pub restores: Vec<RunId>,
 }
 
@@ -242,27 +243,35 @@ impl Repository {
         Ok(wraps.collect())
     }
 
-    async fn restores_under_way(&self, since: Timestamp) -> Result<Vec<RunId>, RepositoryError> {
+    /// Restores of any source that began since then, to the day, and still need what is stored: they have not ended, their
+    /// copy goes on fetching log, or how they ended cannot be read.
+    pub async fn restores_under_way(&self, since: Timestamp) -> Result<Vec<RunId>, RepositoryError> {
         let day = since.strftime("facts/runs/%Y/%m/%d").to_string();
-        let mut open = BTreeSet::new();
-        for object in list_all(self.store(), &layout::runs_prefix()?, Some(&Key::new(day)?)).await? {
-            match layout::of_run(&object.key) {
-                Some((run, RunMoment::Started)) if run.kind() == "restore" => open.insert(run),
-                Some((run, RunMoment::Finished)) => open.remove(&run),
-                _ => false,
-            };
-        }
-        // Names sort `.finished` before `.started`: what has both is taken out here.
         let mut under_way = Vec::new();
-        for run in open {
-            let finished = layout::run(&run, RunMoment::Finished)?;
-            match self.store().head(&finished.key).await {
-                Ok(_) => {}
-                Err(StoreError::NotFound { .. }) => under_way.push(run),
-                Err(error) => return Err(error.into()),
+        for object in list_all(self.store(), &layout::runs_prefix()?, Some(&Key::new(day)?)).await? {
+            if let Some((run, RunMoment::Started)) = layout::of_run(&object.key)
+                && run.kind() == "restore"
+                && self.needs_the_repository(&run).await?
+            {
+                under_way.push(run);
             }
         }
         Ok(under_way)
+    }
+
+    async fn needs_the_repository(&self, restore: &RunId) -> Result<bool, RepositoryError> {
+        let finished = layout::run(restore, RunMoment::Finished)?;
+        match self.store().head(&finished.key).await {
+            Ok(_) => {}
+            Err(StoreError::NotFound { .. }) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+        match self.read_run_finished(restore).await {
+            Ok(record) => Ok(record.needs_log()),
+            Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => Ok(true),
+            Err(error) if error.is_about_the_object() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// The different elements that follow `root`, by jumping from one to the next. What follows them begins with a digit.

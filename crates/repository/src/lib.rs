@@ -42,4 +42,4 @@ pub use log::{
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};
-pub use runs::{RunFinished, RunResult, RunStarted};
+pub use runs::{NEEDS_LOG, RunFinished, RunResult, RunStarted};

@@ -21,7 +21,7 @@ pub struct RunStarted {
     pub format: u32,
     /// The run.
     pub run: RunId,
-    /// What it does: `backup`, `restore`, `stream`, `settle`, `expire`, `verify`.
+    /// What it does: `backup`, `restore`, `settle`, `expire`, `verify`, `adopt`.
     pub verb: String,
     /// Of which source.
     pub source: String,
@@ -57,6 +57,16 @@ pub struct RunFinished {
     pub error: Option<String>,
     /// Numbers of this verb.
     pub figures: serde_json::Value,
+}
+
+/// The figure by which a restore says that its copy goes on needing the repository's log.
+pub const NEEDS_LOG: &str = "needs_log";
+
+impl RunFinished {
+    /// Whether what the run left behind still fetches log from the repository.
+    pub fn needs_log(&self) -> bool {
+        self.figures.get(NEEDS_LOG).and_then(serde_json::Value::as_bool) == Some(true)
+    }
 }
 
 impl Repository {

@@ -4,7 +4,6 @@
 //! written to.
 //! Not here: the words with which a server fetches its log (restore::fetch_command).
 
-mod again;
 mod fetch_command;
 
 use crate::access;
@@ -55,7 +54,6 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         echo: target,
         plan: plan.clone(),
         delivery: None,
-        again: again::again(service.name.as_str(), &catalog, &plan),
         unreadable: catalog.unread.objects(),
     };
     let Some(directory) = arguments.into.as_deref() else {
@@ -171,8 +169,6 @@ struct Planned {
     plan: RestorePlan,
     /// None: the directory is not known.
     delivery: Option<WalDelivery>,
-    /// The command that makes this plan again.
-    again: String,
     /// What was passed over.
     unreadable: Vec<Unreadable>,
 }
@@ -209,7 +205,7 @@ impl Planned {
         let log = ByteCount(plan.log_bytes());
         format!(
             "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {bytes} in {}\n  \
-             replay      {} ({log}) on timeline {}\n{}{}  stops       {}\n{}  production  untouched\nSame as: {}\n",
+             replay      {} ({log}) on timeline {}\n{}{}  stops       {}\n{}  production  untouched\n",
             self.service,
             self.echo.echo,
             head.backup,
@@ -220,7 +216,6 @@ impl Planned {
             self.tablespace_words(),
             stop_words(plan),
             outcome_words(plan),
-            self.again,
         )
     }
 
@@ -263,7 +258,6 @@ impl Planned {
             "files": files,
             "timeline": plan.timeline,
             "segments": plan.segments.len(),
-            "same_as": self.again,
             "unreadable": self.unreadable,
             "written_by_log": plan.written_by_log,
             "restore_command": match &self.delivery {

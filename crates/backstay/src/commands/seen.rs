@@ -107,7 +107,8 @@ pub fn show_range(look: &Look, from: i64, to: i64) -> String {
     )
 }
 
-/// The newest failed run of a service in the last week, unless the same verb has succeeded since.
+/// The newest failed run of a service in the last week, unless the same verb has succeeded since. Restores do not count:
+/// whoever runs one is told, and its failure says nothing of whether the service is protected.
 pub async fn last_trouble(
     repository: &Repository,
     service: &SourceName,
@@ -136,7 +137,7 @@ pub async fn last_trouble(
     Ok(None)
 }
 
-/// Runs of the last week that ended, the newest first.
+/// Runs of the last week that ended, the newest first; no restores.
 async fn finished_runs(repository: &Repository, now: Timestamp) -> Result<Vec<RunId>, Failure> {
     let since = now.checked_sub(TROUBLE_AGE_MAX).unwrap_or(Timestamp::MIN);
     let after = Key::new(since.strftime("facts/runs/%Y/%m/%d").to_string()).map_err(RepositoryError::from)?;
@@ -146,7 +147,7 @@ async fn finished_runs(repository: &Repository, now: Timestamp) -> Result<Vec<Ru
         .iter()
         .rev()
         .filter_map(|object| match layout::of_run(&object.key) {
-            Some((run, RunMoment::Finished)) => Some(run),
+            Some((run, RunMoment::Finished)) if run.kind() != "restore" => Some(run),
             _ => None,
         });
     Ok(ended.take(RUNS_MAX).collect())

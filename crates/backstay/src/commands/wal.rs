@@ -8,6 +8,7 @@ use crate::render::Report;
 use crate::render::look::Look;
 use crate::render::table::{Column, Table};
 use crate::session::Session;
+use backstay_engine::jobs::recorded::recorded;
 use backstay_engine::jobs::stream::settle_all;
 use backstay_engine::{EngineError, Fact, Observer};
 use backstay_terms::{ByteCount, LogRange, Lsn};
@@ -73,29 +74,25 @@ pub async fn settle(session: &mut Session, arguments: &Services) -> Result<Box<d
     let services = chosen(&config, arguments.service.as_deref())?;
     let repository = access::repository(session).await?;
     let mut settled = Vec::new();
-    let counter = Counter::default();
+    let mut damaged = None;
     for service in services {
-        settle_all(&repository, &service.name, &counter).await?;
-        let bytes = counter.bytes.swap(0, Ordering::Relaxed);
-        settled.push((service.name.to_string(), bytes));
-    }
-    let damaged = counter
-        .damaged
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    if let Some(first) = damaged.first() {
-        return Err(EngineError::Integrity {
-            what: and_more(first, damaged.len() - 1),
+        let counter = Counter::default();
+        let work = async {
+            settle_all(&repository, &service.name, &counter).await?;
+            counter.outcome()
+        };
+        let figures = |bytes: &u64| json!({ "bytes": bytes });
+        match recorded(&repository, "settle", service.name.as_str(), work, figures).await {
+            Ok(bytes) => settled.push((service.name.to_string(), bytes)),
+            Err(error @ EngineError::Integrity { .. }) => {
+                damaged.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
         }
-        .into());
     }
-    Ok(Box::new(Settled { settled }))
-}
-
-fn and_more(first: &str, more: usize) -> String {
-    match more {
-        0 => first.to_owned(),
-        more => format!("{first}, and {more} more"),
+    match damaged {
+        Some(error) => Err(error.into()),
+        None => Ok(Box::new(Settled { settled })),
     }
 }
 
@@ -103,6 +100,21 @@ fn and_more(first: &str, more: usize) -> String {
 struct Counter {
     bytes: AtomicU64,
     damaged: Mutex<Vec<String>>,
+}
+
+impl Counter {
+    /// The bytes that were settled; an integrity error if anything was damaged.
+    fn outcome(&self) -> Result<u64, EngineError> {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = damaged.first() else {
+            return Ok(self.bytes.load(Ordering::Relaxed));
+        };
+        let what = match damaged.len() - 1 {
+            0 => first.clone(),
+            more => format!("{first}, and {more} more"),
+        };
+        Err(EngineError::Integrity { what })
+    }
 }
 
 impl Observer for Counter {

@@ -7,7 +7,7 @@ use backstay_engine::Silent;
 use backstay_engine::jobs::backup::BackupJob;
 use backstay_engine::plan::class::{ClassPolicy, choose, rivals};
 use backstay_postgres::PostgresSource;
-use backstay_repository::{Head, Recipient, Repository, SystemChance};
+use backstay_repository::{Head, Recipient, Repository, RunFinished, RunResult, SystemChance};
 use backstay_source::Checkpoint;
 use backstay_store::LocalDirectory;
 use backstay_terms::{EngineKind, RetentionClass};
@@ -51,6 +51,19 @@ impl Past {
             clock,
             repository: repository.unwrap(),
         }
+    }
+
+    /// Leaves the records of a run that failed with this error.
+    pub async fn failed(&self, verb: &str, error: &str) {
+        let started = self.repository.run_started(verb, "main").await.unwrap();
+        let record = RunFinished {
+            started,
+            finished: self.repository.now(),
+            result: RunResult::Failed,
+            error: Some(error.to_owned()),
+            figures: serde_json::Value::Null,
+        };
+        self.repository.run_finished(&record).await.unwrap();
     }
 
     /// Takes a backup of the class that the configuration would choose; an hour has passed after it.

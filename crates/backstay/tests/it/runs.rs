@@ -2,6 +2,7 @@
 
 use crate::golden::assert_golden;
 use crate::mask::{mask, shape};
+use crate::past::Past;
 use crate::program::Place;
 use crate::tree::tree;
 
@@ -50,4 +51,18 @@ fn a_run_that_is_not_there_and_words_that_are_none() {
         text += &place.run(line).whole(line);
     }
     assert_golden("runs/none.txt", &text);
+}
+
+#[tokio::test]
+async fn a_restore_that_failed_is_no_trouble_of_the_service() {
+    let place = Place::new();
+    place.finish(place.command(&["init", "main", "--postgresql", "host=/nowhere user=postgres"]));
+    let past = Past::of(&place, 1).await;
+    past.failed("settle", "the log was damaged").await;
+    past.failed("restore", "the disk was full").await;
+    for line in ["status main", "status main --json", "check main"] {
+        let text = place.run(line).whole(line);
+        assert!(text.contains("the log was damaged"), "{text}");
+        assert!(!text.contains("the disk was full"), "{text}");
+    }
 }

@@ -3,11 +3,13 @@
 //! Promise: nothing is removed and nothing is joined: the lineages that are passed over stay restorable by name. The word
 //! counts for what is stored now; what a stream adds to them afterwards contests it again.
 
+use super::recorded::recorded;
 use crate::EngineError;
 use crate::plan::{Catalog, LineageSeen, lineages};
 use backstay_repository::{LineageKind, LineageRecord, PassedOver, Repository};
 use backstay_terms::Branch;
 use jiff::SignedDuration;
+use serde_json::json;
 
 /// What an adoption did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,10 @@ pub async fn adopt(
         over: over.clone(),
         ..newest.clone()
     };
-    catalog.log.put_record(&record).await?;
-    Ok(Adopted::Over(over.iter().map(|passed| passed.branch).collect()))
+    let over: Vec<Branch> = over.iter().map(|passed| passed.branch).collect();
+    let work = async { Ok(catalog.log.put_record(&record).await?) };
+    let words = |branches: &[Branch]| branches.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let figures = |_: &_| json!({ "lineage": branch.to_string(), "over": words(&over) });
+    recorded(repository, "adopt", catalog.source.as_str(), work, figures).await?;
+    Ok(Adopted::Over(over))
 }

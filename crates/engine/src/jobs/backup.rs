@@ -8,10 +8,10 @@ mod committed;
 
 pub(crate) use committed::Committed;
 
+use super::recorded::recorded;
 use crate::{EngineError, Fact, Observer};
 use backstay_repository::{
-    BackupOrder, BackupSummary, BaseWriter, EndPoint, Head, HeadLog, HeadVerdict, Repository, RunFinished,
-    RunResult,
+    BackupOrder, BackupSummary, BaseWriter, EndPoint, Head, HeadLog, HeadVerdict, Repository,
 };
 use backstay_source::{BaseEnd, BaseLog, BaseReader, BaseRequest, BaseStep, Checkpoint, Source, Verdict};
 use backstay_terms::{RetentionClass, SourceName};
@@ -42,31 +42,15 @@ pub struct BackupJob {
 impl BackupJob {
     /// Takes the backup.
     pub async fn run(&self) -> Result<Head, EngineError> {
-        let started = self.repository.run_started("backup", self.name.as_str()).await?;
-        let outcome = self.take().await;
-        let (result, error, figures) = match &outcome {
-            Ok(head) => (
-                RunResult::Succeeded,
-                None,
-                Committed::of(head).figures(&head.totals),
-            ),
-            Err(error) => (
-                RunResult::Failed,
-                Some(error.to_string()),
-                serde_json::Value::Null,
-            ),
-        };
-        let record = RunFinished {
-            started,
-            finished: self.repository.now(),
-            result,
-            error,
+        let figures = |head: &Head| Committed::of(head).figures(&head.totals);
+        recorded(
+            &self.repository,
+            "backup",
+            self.name.as_str(),
+            self.take(),
             figures,
-        };
-        let recorded = self.repository.run_finished(&record).await;
-        let head = outcome?;
-        recorded?;
-        Ok(head)
+        )
+        .await
     }
 
     async fn take(&self) -> Result<Head, EngineError> {

@@ -1,15 +1,16 @@
 //! Expires what its promise no longer covers.
 //!
 //! Promise: nothing goes that was not in the plan that was shown, and nothing that a plan made again just now would keep.
-//! While our clock and the store's differ by more than five minutes, or a hold stands, nothing goes at all.
+//! While our clock and the store's differ by more than five minutes, a hold stands, or a restore is under way, nothing goes
+//! at all.
 //! Not here: what may go (plan::retention), the order within one removal (backstay-repository::expire).
 
+use super::recorded::ended;
 use crate::plan::retention::{self, ExpiryPlan, ExpiryPolicy, RESTORE_MAX};
 use crate::{EngineError, Fact, Observer};
-use backstay_repository::{
-    Carried, Removal, Removed, Repository, RunFinished, RunResult, RunStarted, STORE_SKEW_MAX,
-};
+use backstay_repository::{Carried, Removal, Removed, Repository, RunStarted, STORE_SKEW_MAX};
 use backstay_terms::{ByteCount, EngineKind, SourceName};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl ExpireJob {
     pub async fn plan(&self) -> Result<ExpiryPlan, EngineError> {
         self.refuse_skew().await?;
         let now = self.repository.now();
-        let since = now.checked_sub(RESTORE_MAX).unwrap_or(now);
+        let since = restores_since(now);
         let inventory = self.repository.inventory(self.engine, &self.name, since).await?;
         self.refuse_hidden()?;
         Ok(retention::plan(&inventory, &self.policy, now))
@@ -85,6 +86,13 @@ impl ExpireJob {
                     .push(format!("{subject}: it was not in the plan that was shown"));
                 continue;
             }
+            // One may have begun since the plan was made.
+            let since = restores_since(self.repository.now());
+            if let Some(restore) = self.repository.restores_under_way(since).await?.first() {
+                done.skipped
+                    .push(format!("{subject}: kept because of the restore {restore}"));
+                continue;
+            }
             let carried = self
                 .repository
                 .carry_out(self.engine, &self.name, removal)
@@ -112,17 +120,8 @@ impl ExpireJob {
         done: &Expired,
         error: Option<&EngineError>,
     ) -> Result<(), EngineError> {
-        let result = match error {
-            None => RunResult::Succeeded,
-            Some(_) => RunResult::Failed,
-        };
-        let record = RunFinished {
-            started,
-            finished: self.repository.now(),
-            result,
-            error: error.map(EngineError::to_string),
-            figures: serde_json::json!({ "objects": done.removed.objects, "bytes": done.removed.bytes }),
-        };
+        let figures = serde_json::json!({ "objects": done.removed.objects, "bytes": done.removed.bytes });
+        let record = ended(&self.repository, started, error, figures);
         Ok(self.repository.run_finished(&record).await?)
     }
 
@@ -152,6 +151,10 @@ impl ExpireJob {
             _ => Ok(()),
         }
     }
+}
+
+fn restores_since(now: Timestamp) -> Timestamp {
+    now.checked_sub(RESTORE_MAX).unwrap_or(now)
 }
 
 fn names(removal: &Removal) -> impl Iterator<Item = &str> {

@@ -1,10 +1,12 @@
 //! Carries out a restore plan.
 //!
 //! Promise: nothing is touched before the target has agreed to everything; every file's SHA-256 is compared while it is
-//! written; the directory becomes startable only after all of it is on disk.
+//! written; the directory becomes startable only after all of it is on disk. The run is recorded from the moment at which
+//! the directory is taken.
 //! Not here: the plan (plan::restore), what a data directory is (the adapter), assembling segments (restore::segments).
 
 mod delivery;
+mod record;
 mod segments;
 
 pub use delivery::{LogWish, deliver};
@@ -18,6 +20,7 @@ use backstay_source::{
     Evidence, FileSink, Need, Recovery, RecoveryAction, Restore, StartRequest, Ticket, WalDelivery,
 };
 use backstay_terms::{EntryKind, EntryRole};
+use record::Progress;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +49,7 @@ pub struct RestoreJob {
 }
 
 /// What a restore did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Files placed.
     pub files: u64,
@@ -94,31 +97,35 @@ impl RestoreJob {
         let base = BaseReader::open(&self.repository, &self.plan.head.place()).await?;
         self.step("begin");
         self.target.begin(&ticket)?;
+        let started = self.record_start().await;
+        let mut progress = Progress::default();
+        let outcome = self.carry_out(&base, &mut progress).await;
+        if let Some(started) = started {
+            self.record_end(started, &progress, outcome.as_ref().err()).await;
+        }
+        outcome?;
+        Ok(progress.restored)
+    }
+
+    async fn carry_out(&self, base: &BaseReader, progress: &mut Progress) -> Result<(), EngineError> {
+        let done = &mut progress.restored;
         self.step("files");
-        let (files, bytes) = self.place_files(&base).await?;
+        (done.files, done.bytes) = self.place_files(base).await?;
         self.step("log");
-        let segments = match self.delivery {
-            WalDelivery::Placed => self.place_log(&base).await?,
-            WalDelivery::Command(_) => 0,
-        };
+        if self.delivery == WalDelivery::Placed {
+            done.segments = self.place_log(base).await?;
+        }
         self.place_histories().await?;
         self.step("settings and sync");
         let recovery = self.recovery();
         let (target, settings) = (self.target.clone(), recovery.clone());
         worker("end of the restore", move || Ok(target.finish(&settings)?)).await?;
-        let evidence = match &self.start {
-            Some(request) => {
-                self.step("start and recovery");
-                Some(self.target.start(request, &recovery).await?)
-            }
-            None => None,
-        };
-        Ok(Restored {
-            files,
-            bytes,
-            segments,
-            evidence,
-        })
+        progress.startable = true;
+        if let Some(request) = &self.start {
+            self.step("start and recovery");
+            done.evidence = Some(self.target.start(request, &recovery).await?);
+        }
+        Ok(())
     }
 
     /// How the server will recover.

@@ -30,7 +30,7 @@ pub struct ExpiryPolicy {
     pub uncommitted: SignedDuration,
 }
 
-/// How far back an unfinished restore is believed to be under way.
+/// How far back a restore that left no end is believed to be under way, and a copy that fetches its log to need it.
 pub const RESTORE_MAX: SignedDuration = days(3);
 
 const fn days(count: i64) -> SignedDuration {
@@ -118,7 +118,7 @@ fn keeps_everything(catalog: &Inventory) -> Option<String> {
         catalog
             .restores
             .first()
-            .map(|run| format!("the restore {run} is under way"))
+            .map(|run| format!("the restore {run} is under way, or its copy fetches its log"))
     };
     hold.or_else(restore)
 }

@@ -1,5 +1,7 @@
 //! Expiry of a repository in memory: what goes, what stays, and what a crash leaves.
 
+mod restores;
+
 use crate::shelf::{DAY, Shelf, Written, branch, key, name};
 use backstay_engine::jobs::expire::{ExpireJob, Expired};
 use backstay_engine::jobs::verify::{Depth, Recording, VerifyJob};
