@@ -1,6 +1,7 @@
 //! What every store must do, as one suite that every adapter and wrapper runs.
 //!
-//! Promise: `check_every_promise` fails with a sentence that names the broken promise.
+//! Promise: `check_every_promise` fails with a sentence that names the broken promise, and so does `check_passed_over`, for which a
+//! store needs a place where something else can be put beside objects.
 //! Not here: what a store does in a crash (each adapter), faults (wrappers).
 
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ where
     every_valid_name_works(&*make().await).await?;
     one_racer_wins(make().await).await?;
     parallel_puts_all_land(make().await).await?;
+    objects_are_never_passed_over(&*make().await).await?;
     unsupported_calls_say_so(&*make().await).await
 }
 
@@ -341,6 +343,38 @@ async fn unsupported_calls_say_so(store: &dyn Store) -> Verdict {
     if facts.object_lock == Support::No {
         let lock = store.retain_until(&name, jiff::Timestamp::UNIX_EPOCH).await;
         equal("a store without locks says so", &"not supported", &kind(&lock))?;
+    }
+    Ok(())
+}
+
+async fn objects_are_never_passed_over(store: &dyn Store) -> Verdict {
+    for name in ["p/a", "p/b/c"] {
+        expect_put(store, "a put stores", &key(name), "x", Created::Now).await?;
+    }
+    let listed = list_all(store, &Prefix::everything(), None).await;
+    equal("a listing answers", &Ok(2), &listed.map(|objects| objects.len()))?;
+    let none: Vec<String> = Vec::new();
+    equal(
+        "among objects nothing is passed over",
+        &none,
+        &store.passed_over(),
+    )
+}
+
+/// Checks a store in whose place these names, in byte order, were made that lead to no object and to no folder, as links do in a
+/// directory. A wrapper is checked around a store of that kind.
+pub async fn check_passed_over(store: &dyn Store, planted: &[&str]) -> Verdict {
+    let name = key("p/object");
+    expect_put(store, "a put stores", &name, "x", Created::Now).await?;
+    let listed = list_all(store, &Prefix::everything(), None).await;
+    let names = listed.map(|objects| objects.into_iter().map(|object| object.key).collect());
+    equal("a listing gives objects alone", &Ok(vec![name]), &names)?;
+    for _ in 0..2 {
+        equal(
+            "what a listing has passed over is named",
+            &planted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            &store.passed_over(),
+        )?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use backstay_clock::{SeededChance, SimClock};
-use backstay_store::conformance::{Broken, check_every_promise};
+use backstay_store::conformance::{Broken, check_every_promise, check_passed_over};
 use backstay_store::directory::sim::{HardLinks, SimDisk};
 use backstay_store::faults::{CrashPlan, CrashStore, Fault, FaultKind, FaultyStore, When};
 use backstay_store::{
@@ -74,7 +74,7 @@ async fn every_wrapper_keeps_every_promise() {
         LimitedStore::new(memory(), Arc::new(SimClock::jumping()), bandwidth)
     })
     .await;
-    passes(|| retrying(FaultyStore::new(memory()))).await;
+    passes(|| retrying(Arc::new(FaultyStore::new(memory())))).await;
 }
 
 #[tokio::test]
@@ -88,14 +88,53 @@ async fn retry_keeps_every_promise_while_calls_fail_in_passing() {
                 faulty.add(When::Nth(operation, nth), Fault::Refuse(FaultKind::Busy));
             }
         }
-        retrying(faulty)
+        retrying(Arc::new(faulty))
     })
     .await;
 }
 
-fn retrying(inner: FaultyStore) -> RetryingStore {
+type Wrap = fn(Arc<dyn Store>, Bandwidth) -> Arc<dyn Store>;
+
+#[tokio::test]
+async fn a_directory_and_every_wrapper_around_it_name_what_listings_pass_over() {
+    let bandwidth = Bandwidth {
+        bytes_per_second: 1_000_000,
+        burst: 1_000_000,
+    };
+    let wraps: [Wrap; 6] = [
+        |store, _| store,
+        |store, _| Arc::new(CrashStore::new(store, CrashPlan::never())),
+        |store, _| Arc::new(FaultyStore::new(store)),
+        |store, _| Arc::new(MeteredStore::new(store, Meter::recording_reads())),
+        |store, limit| Arc::new(LimitedStore::new(store, Arc::new(SimClock::jumping()), limit)),
+        |store, _| Arc::new(retrying(store)),
+    ];
+    for wrap in wraps {
+        let scratch = Scratch::new();
+        let root = scratch.path().join("repository");
+        let store = LocalDirectory::create(&root, clock()).await.unwrap();
+        let elsewhere = scratch.path().join("elsewhere");
+        std::fs::write(&elsewhere, "hidden").unwrap();
+        std::fs::create_dir(root.join("p")).unwrap();
+        for link in ["a-link", "p/link"] {
+            std::os::unix::fs::symlink(&elsewhere, root.join(link)).unwrap();
+        }
+        let store = wrap(Arc::new(store), bandwidth);
+        let verdict = check_passed_over(store.as_ref(), &["a-link", "p/link"]).await;
+        assert_eq!(verdict, Ok(()), "{store:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_suite_notices_a_store_that_keeps_silent_about_what_it_passes_over() {
+    let silent = MemoryStore::new(clock());
+    let broken = check_passed_over(&silent, &["p/link"]).await.unwrap_err();
+    assert_eq!(broken.promise, "what a listing has passed over is named");
+}
+
+fn retrying(inner: Arc<dyn Store>) -> RetryingStore {
     RetryingStore::new(
-        Arc::new(inner),
+        inner,
         Arc::new(SimClock::jumping()),
         Arc::new(SeededChance::new(1)),
         Patience::RUN,
