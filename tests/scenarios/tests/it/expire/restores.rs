@@ -342,3 +342,32 @@ async fn a_restore_that_is_refused_before_it_writes_leaves_no_record() {
     restore.run().await.unwrap_err();
     assert_eq!(shelf.names("-restore-"), vec![]);
 }
+
+#[tokio::test]
+async fn the_lost_keys_of_the_months_of_facts_stop_no_restore() {
+    for blow in ["gone", "flipped"] {
+        let shelf = shelf().await;
+        let target = Arc::new(InMemory::default());
+        let mut restore = restore(shelf.open().await, doomed(&shelf).await, target.clone()).await;
+        match blow {
+            "gone" => shelf.remove("facts/keys/").await,
+            _ => {
+                for key in shelf.names("facts/keys/") {
+                    shelf.change(&key, |body| {
+                        let at = body.len() - 9;
+                        body[at] ^= 1;
+                    });
+                }
+            }
+        }
+        // A process that has none of the keys in its memory.
+        restore.repository = shelf.open().await;
+        let ears = Arc::new(Ears::default());
+        restore.observer = ears.clone();
+        assert!(restore.run().await.unwrap().files > 0, "{blow}");
+        let files = target.files.lock().unwrap().clone();
+        assert_eq!(files["base/1/1"], log_bytes(5000, 0, 300_000), "{blow}");
+        let told = ears.0.lock().unwrap().len();
+        assert_eq!(told + shelf.names("-restore-").len() / 2, 1, "{blow}");
+    }
+}
