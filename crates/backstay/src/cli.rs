@@ -232,6 +232,9 @@ pub struct Verify {
     /// How deep to look
     #[arg(long, value_enum, default_value_t, value_name = "DEPTH")]
     pub depth: DepthWanted,
+    /// An age identity file that every wrap for it must open with; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
     /// Write no record of this run, for whoever may only read
     #[arg(long)]
     pub no_record: bool,

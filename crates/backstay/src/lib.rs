@@ -15,6 +15,7 @@ pub mod demo;
 pub mod environment;
 pub mod exit;
 pub mod failure;
+pub mod identity;
 pub mod keys;
 pub mod logging;
 pub mod new_file;

@@ -5,6 +5,9 @@
 //! Not here: payloads of more than one chunk (a wrap has 200 bytes), passphrase and plugin recipients, armour.
 
 mod format;
+mod identity;
+
+pub use identity::AgeIdentity;
 
 use crate::key::derive;
 use crate::random::{NoRandomness, random_bytes};
@@ -105,6 +108,17 @@ pub(crate) fn encrypt(recipient: &str, payload: &[u8]) -> Result<Vec<u8>, AgeErr
     let nonce: [u8; 16] = random_bytes()?;
     let sealed = seal_chacha(&payload_key(file_key.as_ref(), &nonce), LAST_CHUNK, payload);
     Ok([&format::closed(&header, mac.as_ref()), &nonce[..], &sealed].concat())
+}
+
+/// Refuses a file that no identity can open: one that is no age file, or holds another number of bytes than this.
+pub(crate) fn check_form(file: &[u8], payload: usize) -> Result<(), AgeError> {
+    let file = format::parse(file).ok_or(AgeError::Malformed)?;
+    let is_whole = file.payload.len() == 16 + payload + TAG;
+    let has_recipient = !file.shares.is_empty() || !file.others.is_empty();
+    match is_whole && has_recipient {
+        true => Ok(()),
+        false => Err(AgeError::Malformed),
+    }
 }
 
 /// Opens a small file with an identity, or with any of an identity file's.

@@ -20,7 +20,7 @@ mod seal_buffer;
 mod unseal_error;
 mod wrap;
 
-pub use age::{AgeError, age_recipient_of, check_age_recipient};
+pub use age::{AgeError, AgeIdentity, age_recipient_of, check_age_recipient};
 pub use container::{SealError, seal, seal_proven, split_container, unseal};
 pub use digest::{Digest, Sha256, digest, digest_hex};
 pub use frame::{Compressor, Decompressor, FRAME_PLAINTEXT, FrameError};

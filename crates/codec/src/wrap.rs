@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 /// Random bytes before a symmetric wrap.
 const SALT: usize = 32;
 
+/// Bytes after what is sealed.
+const TAG: usize = 16;
+
 /// A wrap cannot be made, read or opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrapError {
@@ -171,6 +174,34 @@ impl Wrap {
     pub fn open_none(&self, envelope: &str) -> Result<KeySet, WrapError> {
         self.check_recipient(envelope, &recipient("none", "none"))?;
         self.keys_in(&Zeroizing::new(self.sealed()?))
+    }
+
+    /// Refuses a wrap that nobody can open, as far as that is seen without its key.
+    ///
+    /// # Errors
+    /// `Malformed` or `Age`.
+    pub fn check_form(&self) -> Result<(), WrapError> {
+        let sealed = self.sealed()?;
+        let stated = [
+            (KeyClass::Data, self.key_ids.data),
+            (KeyClass::Index, self.key_ids.index),
+            (KeyClass::Facts, self.key_ids.facts),
+        ];
+        let line = |class: KeyClass| class.name().len() + " ".len() + 64 + "\n".len();
+        let stated = stated.iter().filter(|(_, id)| id.is_some());
+        let content: usize = stated.map(|(class, _)| line(*class)).sum();
+        let expected = match self.recipient.kind.as_str() {
+            "age" => return Ok(age::check_form(&sealed, content)?),
+            "raw" | "passphrase" => SALT + content + TAG,
+            "none" => content,
+            _ => return Ok(()),
+        };
+        match sealed.len() == expected {
+            true => Ok(()),
+            false => Err(WrapError::Malformed {
+                what: format!("its wrap has {} bytes instead of {expected}", sealed.len()),
+            }),
+        }
     }
 
     /// Who can open it.

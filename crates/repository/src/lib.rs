@@ -17,8 +17,8 @@ mod recipients;
 mod repository;
 mod runs;
 
-/// What a store answers, and digests: engine knows stores and codec only through the repository.
-pub use backstay_codec::{Digest, Sha256};
+/// What a store answers, digests and age identities: engine knows stores and codec only through the repository.
+pub use backstay_codec::{AgeIdentity, Digest, Sha256};
 pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,

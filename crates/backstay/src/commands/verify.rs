@@ -5,6 +5,7 @@ use crate::access;
 use crate::cli::{DepthWanted, Verify};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::identity;
 use crate::render::Report;
 use crate::render::human::clean;
 use crate::render::look::{Look, Mark};
@@ -24,6 +25,7 @@ pub async fn verify(session: &mut Session, arguments: &Verify) -> Result<Box<dyn
         Some(name) => chosen(&config, Some(name))?,
         None => Vec::new(),
     };
+    let identities = identity::read_all(&arguments.identity)?;
     let job = VerifyJob {
         repository: access::repository(session).await?,
         services: services
@@ -36,6 +38,7 @@ pub async fn verify(session: &mut Session, arguments: &Verify) -> Result<Box<dyn
             DepthWanted::Everything => Depth::Everything,
         },
         formats: vec![(EngineKind::Postgres, Arc::new(PostgresLog))],
+        identities: identities.into_iter().map(|identity| identity.age).collect(),
         recording: if arguments.no_record {
             Recording::Skipped
         } else {

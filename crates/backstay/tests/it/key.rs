@@ -138,3 +138,50 @@ fn an_age_recipient_is_proved_by_its_identity_alone() {
     }
     assert_golden("key/check-age.txt", &text);
 }
+
+#[test]
+fn a_damaged_wrap_is_found_by_verify_while_another_one_still_opens() {
+    let recipient = "age1wa6uyzfzk6wptfr8t3yhhjkp276envcpswkdkg42lvzhhsq4vqqql6sf9x";
+    let identity = "AGE-SECRET-KEY-1JSJY2X00K7FNXPN5SJWWCCQPUEXL6EHQ3Y9F2909SG5PFCU6JARS0XX2Q8";
+    let keys = format!("keys: [ {{ file: ./backstay.key }}, {{ age: {recipient} }} ]");
+    let services = "services:\n  main: { postgresql: \"host=/nowhere\" }\n";
+    let place = Place::with_config(format!("version: 1\nrepo: file://./b\n{keys}\n{services}"));
+    place.write("backstay.key", "07".repeat(32));
+    place.write("identity", identity);
+    place.run("init");
+    assert_eq!(place.run("backup main").exit, 8);
+    let wraps = std::fs::read_dir(place.directory.join("b/facts/keys")).unwrap();
+    let wraps: Vec<_> = wraps.map(|wrap| wrap.unwrap().path()).collect();
+    assert_eq!(wraps.len(), 2, "{wraps:?}");
+    let is_for_age = |path: &&std::path::PathBuf| std::fs::read_to_string(path).unwrap().contains(recipient);
+    let at = wraps.iter().find(is_for_age).unwrap();
+    let name = at.file_name().unwrap().to_str().unwrap();
+    let whole = std::fs::read_to_string(at).unwrap();
+    let verify = |words: &str| place.run(&format!("verify --no-record --depth everything{words}"));
+    for words in ["", " --identity identity"] {
+        assert_eq!(verify(words).exit, 0, "{}", verify(words).out);
+    }
+    // A digit of the sealed keys, which lie at the end of the wrap.
+    let place_of = whole.rfind("\"}").unwrap() - 12;
+    let flip = if whole.as_bytes()[place_of] == b'A' {
+        "B"
+    } else {
+        "A"
+    };
+    let mut flipped = whole.clone();
+    flipped.replace_range(place_of..=place_of, flip);
+    std::fs::write(at, flipped).unwrap();
+    let found = verify(" --identity identity");
+    assert_eq!(found.exit, 9, "{}", found.out);
+    let said =
+        format!("KEY-2  facts/keys/{name}: it was made for age {recipient}, whose identity does not open it");
+    assert!(found.out.contains(&said), "{}", found.out);
+    // What is seen without the identity.
+    let mut cut = whole.clone();
+    cut.replace_range(place_of..place_of + 4, "");
+    std::fs::write(at, cut).unwrap();
+    let found = verify("");
+    assert_eq!(found.exit, 9, "{}", found.out);
+    let said = format!("KEY-2  facts/keys/{name}: it is not an age file of version 1");
+    assert!(found.out.contains(&said), "{}", found.out);
+}

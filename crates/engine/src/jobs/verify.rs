@@ -11,8 +11,8 @@ mod walk;
 
 use crate::EngineError;
 use backstay_repository::{
-    BranchObjects, CheckFinding, HeadState, Hole, Indexed, Inventory, LineageRecord, LogCheck, LogStore,
-    Repository, RunFinished, RunResult, RunsWanted, Unsettled,
+    AgeIdentity, BranchObjects, CheckFinding, HeadState, Hole, Indexed, Inventory, LineageRecord, LogCheck,
+    LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
 };
 use backstay_source::LogFormat;
 use backstay_terms::{Branch, EngineKind, SourceName};
@@ -61,6 +61,8 @@ pub struct VerifyJob {
     pub depth: Depth,
     /// How each engine's log is walked; an engine without one has its bytes compared and not walked.
     pub formats: Vec<(EngineKind, Arc<dyn LogFormat>)>,
+    /// Age identities: every wrap for one of them must open with it.
+    pub identities: Vec<AgeIdentity>,
     /// Whether the run is recorded.
     pub recording: Recording,
 }
@@ -186,7 +188,7 @@ impl VerifyJob {
             false => self.services.clone(),
         };
         if self.depth >= Depth::Structure {
-            let (_, findings) = self.repository.check_months().await?;
+            let (_, findings) = self.repository.check_months(&self.identities).await?;
             verified.findings.extend(findings);
         }
         for (engine, source) in services {
@@ -300,7 +302,10 @@ impl VerifyJob {
             counts.histories += opened;
             verified.findings.extend(findings);
             let (engine, source) = (inventory.engine, &inventory.source);
-            let (opened, findings) = self.repository.check_envelopes(engine, source).await?;
+            let (opened, findings) = self
+                .repository
+                .check_envelopes(engine, source, &self.identities)
+                .await?;
             counts.envelopes += opened;
             verified.findings.extend(findings);
         }

@@ -1,7 +1,7 @@
 //! Checks envelopes, wrap by wrap: a damaged one is named while another one still opens the envelope.
 //!
-//! Promise: a wrap for a configured key must open with it, and lie under the name that it was made for. Of wraps for others
-//! only their form is known.
+//! Promise: a wrap for a configured key, or for an age identity that is given, must open with it, and every wrap must lie under
+//! the name that it was made for. Of wraps for others only their form is known.
 //! Not here: using them (envelopes), what is sealed with the keys.
 
 use super::{CheckFinding, Invariant};
@@ -10,6 +10,7 @@ use crate::inventory::Inventory;
 use crate::layout::{self, EnvelopePlace, LogPlace};
 use crate::recipients::Ready;
 use crate::{Repository, RepositoryError};
+use backstay_codec::AgeIdentity;
 use backstay_store::{Key, Prefix, list_all};
 use backstay_terms::{EngineKind, EpochId, RetentionClass, SourceName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,20 +21,24 @@ impl Repository {
         &self,
         engine: EngineKind,
         source: &SourceName,
+        identities: &[AgeIdentity],
     ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
         let mut prefixes = vec![log_keys(engine, source)?];
         for class in RetentionClass::ALL {
             prefixes.push(layout::parts_prefix(engine, "keys", class, source)?);
         }
-        self.check_wraps(&prefixes).await
+        self.check_wraps(&prefixes, identities).await
     }
 
     /// Opens every wrap of the months of facts.
-    pub async fn check_months(&self) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
+    pub async fn check_months(
+        &self,
+        identities: &[AgeIdentity],
+    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
         let prefix = Prefix::new("facts/keys/")?;
         let objects = list_all(self.store(), &prefix, None).await?;
         let mut findings = strays(objects.iter().map(|object| &object.key));
-        let (opened, wrong) = self.check_wraps(&[prefix]).await?;
+        let (opened, wrong) = self.check_wraps(&[prefix], identities).await?;
         findings.extend(wrong);
         Ok((opened, findings))
     }
@@ -61,7 +66,11 @@ impl Repository {
         Ok(findings)
     }
 
-    async fn check_wraps(&self, prefixes: &[Prefix]) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
+    async fn check_wraps(
+        &self,
+        prefixes: &[Prefix],
+        identities: &[AgeIdentity],
+    ) -> Result<(u64, Vec<CheckFinding>), RepositoryError> {
         let mut envelopes = BTreeSet::new();
         for prefix in prefixes {
             let objects = list_all(self.store(), prefix, None).await?;
@@ -77,7 +86,7 @@ impl Repository {
             findings.extend(
                 seen.wraps
                     .iter()
-                    .filter_map(|wrap| self.check_wrap(&envelope, wrap)),
+                    .filter_map(|wrap| self.check_wrap(&envelope, wrap, identities)),
             );
             match seen.refusal() {
                 None => opened += 1,
@@ -89,7 +98,12 @@ impl Repository {
         Ok((opened, findings))
     }
 
-    fn check_wrap(&self, envelope: &EnvelopePlace, seen: &WrapSeen) -> Option<CheckFinding> {
+    fn check_wrap(
+        &self,
+        envelope: &EnvelopePlace,
+        seen: &WrapSeen,
+        identities: &[AgeIdentity],
+    ) -> Option<CheckFinding> {
         let of_this_form = |object: &str| layout::envelope_of_wrap(&Key::new(object).ok()?);
         // A name of another form is a finding of its own.
         of_this_form(&seen.object)?;
@@ -103,6 +117,19 @@ impl Repository {
                 wrap.envelope()
             );
             return finding(Invariant::Repo1, what);
+        }
+        if let Err(error) = wrap.check_form() {
+            return finding(Invariant::Key2, error.to_string());
+        }
+        let recipient = &seen.recipient;
+        let named = |identity: &&AgeIdentity| recipient.strip_prefix("age ") == Some(identity.recipient());
+        if let Some(identity) = identities.iter().find(named) {
+            let changed =
+                format!("it was made for {recipient}, whose identity does not open it: it was changed");
+            return match identity.opens(&envelope.name, wrap) {
+                true => None,
+                false => finding(Invariant::Key2, changed),
+            };
         }
         let is_ours = |ready: &&Ready| !matches!(ready, Ready::Age(_)) && ready.name() == seen.recipient;
         let ours = self.ready().iter().find(is_ours)?;

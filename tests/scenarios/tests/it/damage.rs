@@ -342,6 +342,7 @@ async fn a_restore_takes_live_ranges_where_settled_ones_are_damaged_and_verify_n
         services: vec![],
         depth: Depth::Everything,
         formats: vec![],
+        identities: vec![],
         recording: Recording::Skipped,
     };
     let findings = job.run().await.unwrap().findings;

@@ -71,6 +71,7 @@ async fn assert_whole(shelf: &Shelf, what: &str) {
         services: vec![],
         depth: Depth::Everything,
         formats: vec![],
+        identities: vec![],
         recording: Recording::Skipped,
     };
     let verified = job.run().await.unwrap();

@@ -90,6 +90,7 @@ async fn assert_declared(shelf: &Shelf, what: &str) {
         services: vec![],
         depth: Depth::Structure,
         formats: vec![],
+        identities: vec![],
         recording: Recording::Skipped,
     };
     let verified = job.run().await.unwrap();

@@ -25,6 +25,7 @@ async fn verify_by(repository: Repository, depth: Depth) -> Verified {
         services: vec![],
         depth,
         formats: vec![],
+        identities: vec![],
         recording: Recording::Skipped,
     };
     job.run().await.unwrap()

@@ -21,6 +21,7 @@ async fn try_verify(repository: Repository, depth: Depth) -> Result<Verified, En
         services: vec![],
         depth,
         formats: vec![(EngineKind::Postgres, Arc::new(Even))],
+        identities: vec![],
         recording: Recording::Skipped,
     };
     job.run().await
@@ -301,6 +302,7 @@ async fn the_log_of_a_real_server_is_walked_record_by_record() {
         services: vec![],
         depth: Depth::Everything,
         formats: vec![(EngineKind::Postgres, Arc::new(PostgresLog))],
+        identities: vec![],
         recording: Recording::Written,
     };
     let verified = job.run().await.unwrap();

@@ -5,67 +5,26 @@
 
 use crate::access;
 use crate::cli::KeyCheck;
-use crate::codes::Code;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::identity::{self, Identity};
 use crate::render::Report;
 use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
 use crate::session::Session;
-use backstay_codec::{Wrap, age_recipient_of};
 use backstay_repository::{EnvelopeSeen, Opens};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
-use zeroize::Zeroizing;
 
 /// Opens every envelope.
 pub async fn check(session: &mut Session, arguments: &KeyCheck) -> Result<Box<dyn Report>, Failure> {
-    let identities = arguments.identity.iter().map(|file| Identity::read(file));
-    let identities: Vec<Identity> = identities.collect::<Result<_, _>>()?;
+    let identities = identity::read_all(&arguments.identity)?;
     let repository = access::repository(session).await?;
     let mut tally = Tally::of(repository.recipient_names(), &identities);
     for place in repository.envelopes().await? {
         tally.count(&repository.look_at_envelope(&place).await?, &identities);
     }
     Ok(Box::new(tally))
-}
-
-/// An age identity, whose secret is wiped afterwards.
-struct Identity {
-    text: Zeroizing<String>,
-    file: String,
-}
-
-impl Identity {
-    fn read(file: &Path) -> Result<Identity, Failure> {
-        let shown = file.display();
-        let text = std::fs::read_to_string(file)
-            .map(Zeroizing::new)
-            .map_err(|error| {
-                let help = "give the file that age-keygen wrote";
-                Failure::new(
-                    Code::KeyMissing,
-                    format!("the identity file {shown} cannot be read"),
-                    help,
-                )
-                .caused_by(&error)
-            })?;
-        age_recipient_of(&text).map_err(|error| {
-            let help = "give the file that age-keygen wrote, with its line AGE-SECRET-KEY-1…";
-            Failure::new(
-                Code::KeyMalformed,
-                format!("{shown} holds no age identity: {error}"),
-                help,
-            )
-        })?;
-        let file = shown.to_string();
-        Ok(Identity { text, file })
-    }
-
-    fn opens(&self, envelope: &str, wrap: &Wrap) -> bool {
-        wrap.open_age(envelope, &self.text).is_ok()
-    }
 }
 
 /// What was found about one recipient.
@@ -105,7 +64,7 @@ impl Tally {
             let wrap = seen.wrap.as_ref();
             let opening = identities
                 .iter()
-                .filter(|identity| wrap.is_some_and(|wrap| identity.opens(&envelope.name, wrap)));
+                .filter(|identity| wrap.is_some_and(|wrap| identity.age.opens(&envelope.name, wrap)));
             let opening: Vec<&str> = opening.map(|identity| identity.file.as_str()).collect();
             self.unproved.retain(|file| !opening.contains(&file.as_str()));
             let by_identity = !opening.is_empty();
