@@ -7,12 +7,16 @@
 
 use crate::layout::{self, BackupPlace, EnvelopePlace, RunMoment};
 use crate::log::{BranchObjects, LogStore};
-use crate::{Head, Repository, RepositoryError};
+use crate::runs::BackupRuns;
+use crate::{Head, Repository, RepositoryError, moment_of};
 use backstay_store::{Key, ObjectMeta, Prefix, StoreError, list_all};
 use backstay_terms::{EngineKind, GenerationId, RetentionClass, RunId, SourceName};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A backup gets its name so soon after its run.
+pub const RUN_BEFORE_BACKUP: SignedDuration = SignedDuration::from_hours(24);
 
 /// An object as the store lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -119,6 +123,8 @@ pub struct Inventory {
     pub strays: Vec<StoredObject>,
     /// Holds of the repository; a hold of another source counts too, because names do not tell.
     pub holds: Vec<StoredObject>,
+    /// How backups ended, asked for only where parts have no head: what was committed once is no rest of a dead process.
+    pub runs: BackupRuns,
     /// Restores of the last days that still need what is stored, of any source.
     pub restores: Vec<RunId>,
 }
@@ -135,7 +141,9 @@ impl Repository {
         let backups = self.list_backups(engine, source, &mut strays).await?;
         let wraps = self.list_wraps(engine, source, &mut strays).await?;
         let branches = LogStore::new(self, engine, source).branches(&mut strays).await?;
+        let runs = self.runs_of_headless(source, &backups).await?;
         Ok(Inventory {
+            runs,
             engine,
             source: source.clone(),
             backups,
@@ -168,6 +176,22 @@ impl Repository {
     pub(crate) async fn list_stored(&self, prefix: &str) -> Result<Vec<StoredObject>, RepositoryError> {
         let objects = list_all(self.store(), &Prefix::new(prefix)?, None).await?;
         Ok(objects.into_iter().map(StoredObject::from).collect())
+    }
+
+    async fn runs_of_headless(
+        &self,
+        source: &SourceName,
+        backups: &[BackupObjects],
+    ) -> Result<BackupRuns, RepositoryError> {
+        let headless = backups.iter().filter(|backup| backup.head == HeadState::Absent);
+        let mut moments = headless.filter_map(|backup| moment_of(&backup.place.backup));
+        let Some(first) = moments.next() else {
+            return Ok(BackupRuns::default());
+        };
+        // Oldest first. A run is named before the backup that it takes.
+        let last = moments.next_back().unwrap_or(first);
+        let since = first.saturating_sub(RUN_BEFORE_BACKUP).unwrap_or(first);
+        self.backup_runs(source, since..=last).await
     }
 
     async fn list_backups(

@@ -32,7 +32,7 @@ pub use check::{
 pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};
 pub use error::RepositoryError;
 pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};
-pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, StoredObject};
+pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, RUN_BEFORE_BACKUP, StoredObject};
 pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Damaged, HistoryName, IndexUpload,
     Known, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState, Parent, PassedOver, Presented,
@@ -42,4 +42,4 @@ pub use log::{
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};
-pub use runs::{NEEDS_LOG, RunFinished, RunResult, RunStarted};
+pub use runs::{BackupRuns, NEEDS_LOG, RunFinished, RunResult, RunStarted};

@@ -9,10 +9,11 @@ use crate::envelopes::{Opens, WrapSeen};
 use crate::layout::{self, EnvelopePlace, Place, RunMoment};
 use crate::{Repository, RepositoryError};
 use backstay_codec::{KeyClass, Kind, SecretKey};
-use backstay_store::{Prefix, list_all};
-use backstay_terms::RunId;
+use backstay_store::{Key, Prefix, list_all};
+use backstay_terms::{RunId, SourceName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 
 /// Written before a run's work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,15 @@ pub struct RunFinished {
     pub error: Option<String>,
     /// Numbers of this verb.
     pub figures: serde_json::Value,
+}
+
+/// How backups ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupRuns {
+    /// What those records say that open.
+    pub ended: Vec<RunFinished>,
+    /// The others, of any source: they may tell of a backup that was committed.
+    pub unreadable: Vec<RunId>,
 }
 
 /// The figure by which a restore says that its copy goes on needing the repository's log.
@@ -118,6 +128,41 @@ impl Repository {
             serde_json::from_slice(&json).map_err(|e| RepositoryError::malformed(&place.key, e))?;
         RepositoryError::refuse_newer(&place.key, record.started.format)?;
         Ok(record)
+    }
+
+    /// How the backups of a source ended that began in these days, whole days.
+    pub(crate) async fn backup_runs(
+        &self,
+        source: &SourceName,
+        days: RangeInclusive<Timestamp>,
+    ) -> Result<BackupRuns, RepositoryError> {
+        let day = |moment: &Timestamp| moment.strftime("facts/runs/%Y/%m/%d").to_string();
+        let last = day(days.end());
+        let mut runs = BackupRuns::default();
+        for object in list_all(
+            self.store(),
+            &layout::runs_prefix()?,
+            Some(&Key::new(day(days.start()))?),
+        )
+        .await?
+        {
+            if object.key.as_str().get(..last.len()) > Some(last.as_str()) {
+                break;
+            }
+            let Some((run, RunMoment::Finished)) = layout::of_run(&object.key) else {
+                continue;
+            };
+            if run.kind() != "backup" {
+                continue;
+            }
+            match self.read_run_finished(&run).await {
+                Ok(record) if record.started.source == source.as_str() => runs.ended.push(record),
+                Ok(_) => {}
+                Err(error) if error.is_about_the_object() => runs.unreadable.push(run),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(runs)
     }
 
     /// Seals a fact with this month's key and stores it.
@@ -200,7 +245,7 @@ impl Repository {
 
     /// Whoever writes with a key that opens nothing of this repository writes what its owner cannot read: the key is another
     /// one, or was mistyped. Wraps for age alone prove nothing: they cannot be opened here.
-    async fn refuse_strange_keys(&self) -> Result<(), RepositoryError> {
+    pub(crate) async fn refuse_strange_keys(&self) -> Result<(), RepositoryError> {
         let prefix = Prefix::new("facts/keys/")?;
         let objects = list_all(self.store(), &prefix, None).await?;
         let mut months: Vec<EnvelopePlace> = objects

@@ -2,16 +2,18 @@
 //!
 //! Promise: pure. The newest `FLOOR` usable backups of a source stay whatever their age, with all that they need; a hold
 //! or a restore under way keeps everything; what cannot be proved to be unneeded is kept. Only four kinds of objects ever
-//! go: backups past their promise, parts that no head names, live log that settled log covers, and settled log before
+//! go: backups past their promise, parts that no head names and that no run committed, live log that settled log covers, and settled log before
 //! everything that a kept backup needs.
 //! Not here: carrying it out (backstay-repository::expire), log in detail (retention::log).
 
 mod log;
 
+use crate::jobs::backup::Committed;
 use backstay_repository::{
-    BackupObjects, Head, HeadState, HeadVerdict, Inventory, Removal, StoredObject, moment_of,
+    BackupObjects, Head, HeadState, HeadVerdict, Inventory, RUN_BEFORE_BACKUP, Removal, StoredObject,
+    moment_of,
 };
-use backstay_terms::{BackupId, EngineKind, GenerationId, RetentionClass, SourceName};
+use backstay_terms::{BackupId, EngineKind, GenerationId, RetentionClass, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -283,6 +285,11 @@ fn plan_uncommitted(catalog: &Inventory, policy: &ExpiryPolicy, now: Timestamp, 
             .filter(move |b| b.place.generation == generation)
     };
     for backup in catalog.backups.iter().filter(|b| b.head == HeadState::Absent) {
+        if let Some(because) = committed_once(catalog, backup, now) {
+            let what = format!("backup {} ({})", backup.place.backup, backup.place.class);
+            plan.kept.push(Kept { what, because });
+            continue;
+        }
         let newest = youngest(&backup.place.backup, backup.parts(), now);
         let others = of_generation(&backup.place.generation);
         if let Some(because) = keeps_parts(backup, others, policy, newest, now) {
@@ -329,6 +336,34 @@ fn plan_uncommitted(catalog: &Inventory, policy: &ExpiryPolicy, now: Timestamp, 
             });
         }
     }
+}
+
+/// Why the parts of a backup stay whose head was lost: a copy of the head brings it back. One that is past its promise may be half
+/// expired.
+fn committed_once(catalog: &Inventory, backup: &BackupObjects, now: Timestamp) -> Option<String> {
+    let id = &backup.place.backup;
+    for run in &catalog.runs.ended {
+        let committed = Committed::by(run).filter(|committed| committed.backup == *id);
+        let Some(committed) = committed else { continue };
+        let promised = committed.promised_until(run, Some(backup.place.class));
+        return (now < promised).then(|| {
+            format!(
+                "its head is lost: the run {} committed it, and it is promised until {}; bring the head back from a copy of \
+                 the repository",
+                run.started.run,
+                second(promised)
+            )
+        });
+    }
+    let began = moment_of(id)?;
+    let may_be_its = |run: &&RunId| {
+        let before = moment_of(run).map(|moment| began.duration_since(moment));
+        before.is_none_or(|before| (SignedDuration::ZERO..=RUN_BEFORE_BACKUP).contains(&before))
+    };
+    let run = catalog.runs.unreadable.iter().find(may_be_its)?;
+    Some(format!(
+        "it has no head, and whether the run {run} committed it cannot be read; see: backstay verify"
+    ))
 }
 
 /// Why the parts of a backup without a head stay. `others` are the backups of its generation.

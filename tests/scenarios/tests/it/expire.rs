@@ -7,11 +7,12 @@ use backstay_engine::jobs::expire::{ExpireJob, Expired};
 use backstay_engine::jobs::verify::{Depth, Recording, VerifyJob};
 use backstay_engine::plan::retention::{ExpiryPlan, ExpiryPolicy};
 use backstay_engine::{EngineError, ErrorKind, Silent};
-use backstay_repository::Repository;
+use backstay_repository::{Head, Repository};
 use backstay_store::faults::{CrashMode, CrashPlan, CrashStore, Fault, FaultyStore, When};
-use backstay_store::{Key, Operation};
+use backstay_store::{Key, Operation, Store};
 use backstay_terms::{EngineKind, RetentionClass};
 use bytes::Bytes;
+use serde_json::json;
 use std::sync::Arc;
 
 /// Small segments: a sweep reads everything hundreds of times.
@@ -221,4 +222,55 @@ async fn what_was_not_shown_does_not_go() {
     };
     let refused: EngineError = job.run(&other).await.unwrap_err();
     assert_eq!(refused.to_string(), "the plan is for other, not for orders");
+}
+
+#[tokio::test]
+async fn the_parts_of_a_committed_backup_stay_while_it_is_promised_though_its_head_is_lost() {
+    for record in ["whole", "of an earlier version", "unreadable"] {
+        let shelf = Shelf::with_segment(SEGMENT).await;
+        shelf.clock.advance(DAY);
+        let figures = |head: &Head| match record {
+            "of an earlier version" => json!({ "backup": head.backup, "totals": head.totals }),
+            _ => json!({
+                "backup": head.backup, "generation": head.generation, "class": head.class,
+                "expires_at": head.expires_at, "totals": head.totals,
+            }),
+        };
+        let head = shelf.backup(RetentionClass::Days35, 5000).await;
+        let run_of = shelf.committed(&head, figures(&head)).await;
+        let lost = shelf.names("/manifests/").pop().unwrap();
+        let body = shelf.memory.snapshot().get(&lost).unwrap().clone();
+        shelf.remove("/manifests/").await;
+        if record == "unreadable" {
+            let ended = shelf.names(".finished").pop().unwrap();
+            shelf.change(&ended, |body| *body.last_mut().unwrap() ^= 1);
+        }
+        shelf.abandoned().await;
+        shelf.clock.advance(DAY * 20);
+        let before = shelf.names("/data/").len();
+        let plan = job(shelf.open().await).plan().await.unwrap();
+        let kept = plan
+            .kept
+            .iter()
+            .find(|kept| kept.what.contains(head.backup.as_str()));
+        let kept = kept.unwrap_or_else(|| panic!("{record}: {plan:?}"));
+        assert!(kept.because.contains(run_of.as_str()), "{record}: {kept:?}");
+        run(&shelf).await;
+        // A copy of the head brings the backup back.
+        shelf.memory.put_if_absent(&lost, body).await.unwrap();
+        let place = head.place();
+        let (content, found) = shelf.open().await.check_content(&place).await.unwrap();
+        assert_eq!((found, content.files), (vec![], head.totals.files), "{record}");
+        let gone = before - shelf.names("/data/").len();
+        let abandoned = if record == "unreadable" { 0 } else { 2 };
+        assert_eq!(gone, abandoned, "{record}");
+        if record == "unreadable" {
+            continue;
+        }
+        // Past its promise it may be half expired.
+        shelf.remove("/manifests/").await;
+        shelf.clock.advance(DAY * 60);
+        run(&shelf).await;
+        assert_eq!(shelf.names("/data/"), vec![], "{record}");
+    }
 }

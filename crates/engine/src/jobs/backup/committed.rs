@@ -3,7 +3,7 @@
 //! Promise: what is written here is read back here. Records of earlier versions name the backup alone.
 //! Not here: run records (backstay-repository::runs).
 
-use backstay_repository::{Head, RunFinished, RunResult, Totals};
+use backstay_repository::{Head, RunFinished, RunResult, Totals, expires_at};
 use backstay_terms::{BackupId, GenerationId, RetentionClass};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -38,6 +38,14 @@ impl Committed {
             return None;
         }
         serde_json::from_value(run.figures.clone()).ok()
+    }
+
+    /// The end of its promise. Records of earlier versions do not tell the class: what is left of the backup does, or else it is
+    /// the shortest.
+    pub fn promised_until(&self, run: &RunFinished, left: Option<RetentionClass>) -> Timestamp {
+        let began = run.started.started;
+        let class = self.class.or(left).unwrap_or(RetentionClass::Days35);
+        self.expires_at.unwrap_or_else(|| expires_at(class, began, began))
     }
 
     /// The figures of its run.

@@ -7,9 +7,7 @@
 use crate::EngineError;
 use crate::jobs::backup::Committed;
 use backstay_repository::layout::BackupPlace;
-use backstay_repository::{
-    CheckFinding, HeadState, Invariant, Inventory, Repository, RunFinished, expires_at,
-};
+use backstay_repository::{CheckFinding, HeadState, Invariant, Inventory, Repository, RunFinished};
 use backstay_terms::{BackupId, EngineKind, RetentionClass, SourceName};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +51,7 @@ impl Backups {
             return Ok(None);
         }
         let parts = self.parts.get(&committed.backup);
-        let promised = promised_until(&committed, run, parts.map(|(class, _)| *class));
+        let promised = committed.promised_until(run, parts.map(|(class, _)| *class));
         let now = repository
             .now()
             .saturating_add(CLOCKS_DIFFER)
@@ -76,15 +74,6 @@ impl Backups {
         }
         Ok(Some(finding(&committed, run, source, promised, parts)))
     }
-}
-
-/// Records of earlier versions do not tell the class: what is left of the backup does, or else it is the shortest.
-fn promised_until(committed: &Committed, run: &RunFinished, left: Option<RetentionClass>) -> Timestamp {
-    let began = run.started.started;
-    let class = committed.class.or(left).unwrap_or(RetentionClass::Days35);
-    committed
-        .expires_at
-        .unwrap_or_else(|| expires_at(class, began, began))
 }
 
 fn finding(

@@ -3,8 +3,8 @@
 use super::*;
 use backstay_repository::layout::{BackupPlace, Level, RangeName};
 use backstay_repository::{
-    AgedRange, BackupKind, BranchObjects, GenerationWraps, HeadLog, NamedObject, Sha256, StoredRange, Totals,
-    expires_at, missing, stretches,
+    AgedRange, BackupKind, BackupRuns, BranchObjects, GenerationWraps, HeadLog, NamedObject, Sha256,
+    StoredRange, Totals, expires_at, missing, stretches,
 };
 use backstay_terms::{Branch, ByteCount, Lineage, LogRange, Position, Suffix, TimedId};
 use proptest::prelude::*;
@@ -164,6 +164,7 @@ fn catalog(drawn: &[Drawn], ranges: Vec<AgedRange>) -> Inventory {
         lineage: Lineage(1),
     };
     Inventory {
+        runs: BackupRuns::default(),
         engine: EngineKind::Postgres,
         source: "orders".parse().unwrap(),
         backups,
