@@ -2,6 +2,7 @@
 
 mod copies;
 mod coverage;
+mod hidden;
 mod index;
 mod lineage;
 mod listing;
@@ -13,6 +14,7 @@ mod writer;
 
 pub use copies::{Candidate, Choice, Selection, choose};
 pub use coverage::{StoredRange, gaps, missing, stretch_at, stretches};
+pub use hidden::{HiddenRecord, KnownLineages};
 pub use index::{IndexUpload, Wanted};
 pub use lineage::{
     Attach, AttachReason, Known, LineageKind, LineageRecord, Parent, PassedOver, Presented,

@@ -5,6 +5,7 @@
 
 use super::copies::{Candidate, Selection};
 use super::coverage::{StoredRange, stretches};
+use super::hidden::{KnownLineages, hidden};
 use super::lineage::{Known, LineageRecord, frontier, history_digest};
 use super::order::oldest_first;
 use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
@@ -14,9 +15,10 @@ use crate::objects::{Opened, REQUEST, Window};
 use crate::{Repository, RepositoryError};
 use backstay_codec::{HEADER_LENGTH, Header, Kind, Opener, SEALED_CHUNK, SecretKey};
 use backstay_store::{Key, list_all};
-use backstay_terms::{Branch, EngineKind, LogRange, Position, RecordId, SourceName};
+use backstay_terms::{Branch, EngineKind, EpochId, LogRange, Position, RecordId, SourceName};
 use bytes::Bytes;
 use std::sync::Arc;
+use tracing::warn;
 
 /// A range spans at most this many positions, so listing from a position begins this much before it.
 pub const SPAN_MAX: u64 = 256 << 20;
@@ -71,6 +73,15 @@ impl LogStore {
     /// Where its objects lie.
     pub fn place(&self) -> &LogPlace {
         &self.place
+    }
+
+    /// Opens the keys of an epoch.
+    ///
+    /// # Errors
+    /// `NoKey` if no configured key does.
+    pub async fn open_epoch(&self, epoch: &EpochId) -> Result<(), RepositoryError> {
+        let envelope = EnvelopePlace::epoch(self.place.engine, &self.place.source, epoch);
+        self.repository.open_envelope(&envelope).await.map(drop)
     }
 
     /// What is stored of a branch, at all levels, from a position on (all if none is given), by position.
@@ -336,11 +347,41 @@ impl LogStore {
             .await
     }
 
-    /// Every lineage with how far it is stored, oldest record first; a branch appears once, with its newest record.
+    /// Every lineage with how far it is stored, oldest record first; a branch appears once, with its newest record. Records
+    /// that cannot be opened are passed over, loudly.
     pub async fn known(&self) -> Result<Vec<Known>, RepositoryError> {
-        let records = self.records().await?;
+        Ok(self.known_lineages().await?.known)
+    }
+
+    /// The same, with the records that were passed over.
+    ///
+    /// # Errors
+    /// The refusal of the configured keys, if they open no record and no month of facts.
+    pub async fn known_lineages(&self) -> Result<KnownLineages, RepositoryError> {
+        let RecordsSeen { records, unreadable } = self.records_seen().await?;
+        let hidden = match unreadable.is_empty() {
+            true => Vec::new(),
+            false => {
+                if records.is_empty() {
+                    self.repository.refuse_strange_keys().await?;
+                }
+                for UnreadableRecord { object, why, .. } in &unreadable {
+                    let (source, object) = (&self.place.source, &object.name);
+                    warn!(
+                        %source, object, error = %why,
+                        "a lineage record cannot be opened and is passed over; see: backstay verify"
+                    );
+                }
+                hidden(unreadable, &records, &self.branches(&mut Vec::new()).await?)
+            }
+        };
+        let known = self.known_of(&records).await?;
+        Ok(KnownLineages { known, hidden })
+    }
+
+    async fn known_of(&self, records: &[LineageRecord]) -> Result<Vec<Known>, RepositoryError> {
         let mut newest: Vec<&LineageRecord> = Vec::new();
-        for record in &records {
+        for record in records {
             newest.retain(|known| known.branch != record.branch);
             newest.push(record);
         }

@@ -12,6 +12,7 @@ mod first_loop;
 mod full;
 mod gap;
 mod golden;
+mod hidden_records;
 mod jobs_sweep;
 mod lineages;
 mod losses;

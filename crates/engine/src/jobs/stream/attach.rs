@@ -7,8 +7,8 @@
 use super::Origin;
 use crate::EngineError;
 use backstay_repository::{
-    Attach, AttachReason, LineageKind, LineageRecord, LogStore, Parent, Presented, PresentedAncestor,
-    RepositoryError, decide, history_digest, new_lineage,
+    Attach, AttachReason, HiddenRecord, Known, LineageKind, LineageRecord, LogStore, Parent, Presented,
+    PresentedAncestor, RepositoryError, decide, history_digest, new_lineage,
 };
 use backstay_source::{Identity, Preceding, Resume};
 use backstay_terms::{Branch, EpochId, LogRange, Position};
@@ -105,17 +105,19 @@ pub(crate) enum Lineages {
 }
 
 impl Lineages {
-    /// Those on the timeline of `branch`.
+    /// Those on the timeline of `branch`; a record that cannot be opened may be of one more.
     pub async fn on_timeline_of(log: &LogStore, branch: &Branch) -> Result<Lineages, EngineError> {
-        let records = log.records().await?;
-        let other = |record: &LineageRecord| {
-            let of = record.branch;
+        let lineages = log.known_lineages().await?;
+        let other = |known: &Known| {
+            let of = known.record.branch;
             (of.system, of.timeline) == (branch.system, branch.timeline) && of.lineage != branch.lineage
         };
-        Ok(match records.iter().any(other) {
-            true => Lineages::Several,
-            false => Lineages::One,
-        })
+        Ok(
+            match lineages.known.iter().any(other) || lineages.may_hide_another(branch) {
+                true => Lineages::Several,
+                false => Lineages::One,
+            },
+        )
     }
 }
 
@@ -135,11 +137,26 @@ pub(crate) fn presented(identity: &Identity) -> Presented {
     }
 }
 
-/// Decides for this server.
+/// Decides for this server. Where a record that cannot be opened may be of the lineage to go on with, another one begins: bytes of
+/// two histories must not meet in one, and a source whose log is not stored is not protected.
 pub(crate) async fn find(log: &LogStore, identity: &Identity, chance: u64) -> Result<Attaching, EngineError> {
     let presented = presented(identity);
-    let known = log.known().await?;
-    Ok(match decide(&presented, &known) {
+    let lineages = log.known_lineages().await?;
+    let known = &lineages.known;
+    let mut attach = decide(&presented, known);
+    if let Attach::Resume { branch, .. } = attach
+        && let Some(HiddenRecord { record, .. }) = lineages.doubt_about(&branch)
+    {
+        let object = &record.object.name;
+        warn!(
+            %branch, object,
+            "whether the stream goes on with this lineage cannot be told without a record that cannot be opened: \
+             what follows is kept apart in a lineage of its own"
+        );
+        let reason = AttachReason::Unproven;
+        attach = Attach::Begin { reason, parent: None };
+    }
+    Ok(match attach {
         Attach::Resume { branch, frontier } => {
             let record = known
                 .iter()
@@ -240,9 +257,9 @@ pub(crate) async fn preceding(
 async fn stored(log: &LogStore, branch: &Branch, range: LogRange) -> Result<Option<Bytes>, EngineError> {
     match log.read(branch, range).await {
         Ok(bytes) => Ok(Some(Bytes::from(bytes))),
-        Err(RepositoryError::Gap { .. } | RepositoryError::NoKey { .. }) => Ok(None),
-        Err(error) if error.is_damage() => {
-            warn!(%error, "stored log is damaged and cannot be compared with the source's");
+        Err(RepositoryError::Gap { .. }) => Ok(None),
+        Err(error) if error.is_damage() || error.is_about_keys() => {
+            warn!(%error, "stored log cannot be opened and compared with the source's");
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -479,7 +479,7 @@ fn is_at_switch(origin: Origin, resume: Resume) -> bool {
 /// Says it at each attachment, until somebody chooses. `own` is what the stream attached to: if it was passed over, what it
 /// stores now contests that.
 async fn tell_rivals(job: &StreamJob, log: &LogStore, own: Branch) -> Result<(), EngineError> {
-    let records = log.records().await?;
+    let records = log.records_seen().await?.records;
     let Some(present) = present(&records) else {
         return Ok(());
     };
@@ -502,7 +502,7 @@ fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {
         AttachReason::Behind => "the server's log ends before what is stored: it is another history of bytes",
         AttachReason::Differs => "the server's bytes are not the stored ones: it is another history of bytes",
         AttachReason::Unproven => {
-            "after a gap nothing could be compared, and more than one history of this timeline is stored: it is kept apart"
+            "nothing proves which of the stored histories of this timeline it continues: it is kept apart"
         }
     };
     let (branch, reason) = (attaching.branch, reason.to_owned());
