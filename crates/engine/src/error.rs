@@ -185,9 +185,11 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. } => {
             ErrorKind::Key
         }
+        RepositoryError::Unreadable { damage, .. } if damage.is_about_keys() => ErrorKind::Key,
         RepositoryError::Sealed { .. }
         | RepositoryError::Malformed { .. }
         | RepositoryError::Differs { .. }
+        | RepositoryError::Incomplete { .. }
         | RepositoryError::Unreadable { .. } => ErrorKind::Integrity,
         RepositoryError::Gap { .. } => ErrorKind::InGap,
         RepositoryError::KeyTooOld { .. } => ErrorKind::Refused,

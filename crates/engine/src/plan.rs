@@ -5,6 +5,7 @@
 mod catalog;
 mod chain;
 pub mod class;
+mod closed;
 mod earlier;
 mod latest;
 mod lineages;
@@ -20,6 +21,7 @@ mod window;
 pub use catalog::Catalog;
 pub(crate) use catalog::bytes_along;
 pub use chain::{Chain, Link};
+pub use closed::ClosedPart;
 pub use latest::latest_refused;
 pub use lineages::{LineageSeen, Standing, lineages};
 pub(crate) use own_log::file_of;

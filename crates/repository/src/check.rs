@@ -124,7 +124,8 @@ impl RepositoryError {
                     | StoreError::Damaged { .. }
             ),
             Self::Sealed { .. } | Self::NoKey { .. } | Self::UnknownKey { .. } | Self::Key { .. } => true,
-            Self::Malformed { .. } | Self::Differs { .. } | Self::Gap { .. } => true,
+            Self::Malformed { .. } | Self::Differs { .. } | Self::Incomplete { .. } => true,
+            Self::Gap { .. } | Self::Unreadable { .. } => true,
             Self::NewerFormat { .. } | Self::OtherRepository { .. } => true,
             _ => false,
         }
@@ -133,13 +134,15 @@ impl RepositoryError {
 
 impl RepositoryError {
     /// The object that it is about, where it names one.
-    fn object(&self) -> Option<String> {
+    pub fn object(&self) -> Option<String> {
         match self {
             Self::Store(error) => Some(error.call()?.subject.clone()),
             Self::Sealed { key, .. } => Some(key.clone()),
             Self::Differs { object, .. } if object.contains('/') => Some(object.clone()),
             Self::Malformed { object, .. } if object.contains('/') => Some(object.clone()),
             Self::NewerFormat { object, .. } | Self::UnknownKey { object, .. } => Some(object.clone()),
+            Self::Incomplete { object, .. } => Some(object.clone()),
+            Self::Unreadable { damage, .. } => damage.object(),
             _ => None,
         }
     }
@@ -147,7 +150,8 @@ impl RepositoryError {
 
 fn invariant_of(error: &RepositoryError) -> Invariant {
     match error {
-        RepositoryError::Store(_) => Invariant::Repo4,
+        RepositoryError::Store(_) | RepositoryError::Incomplete { .. } => Invariant::Repo4,
+        RepositoryError::Unreadable { damage, .. } => invariant_of(damage),
         RepositoryError::NoKey { .. } | RepositoryError::Key { .. } => Invariant::Key2,
         RepositoryError::UnknownKey { .. } => Invariant::Key3,
         RepositoryError::Sealed { source, .. } if source.cause() == Cause::Key => Invariant::Key3,

@@ -100,6 +100,14 @@ pub enum RepositoryError {
         /// Which and how old.
         what: String,
     },
+    /// A table or pack that a head names is gone, or shorter than it was.
+    #[error("{object} is damaged: {what}")]
+    Incomplete {
+        /// The object.
+        object: String,
+        /// What is left of it.
+        what: &'static str,
+    },
     /// Bytes of the log that were asked for are not stored.
     #[error("the log of {source_name} has a gap: nothing is stored from {from} to {to}")]
     Gap {
@@ -144,6 +152,20 @@ impl RepositoryError {
         }
     }
 
+    /// What an object that a head names is when the store says this of it: one that is absent or shorter is damaged.
+    pub(crate) fn of_named(error: StoreError) -> RepositoryError {
+        let object = |error: &StoreError| error.call().map(|call| call.subject.clone());
+        let what = match &error {
+            StoreError::NotFound { .. } => "it is gone",
+            StoreError::OutOfRange { .. } => "it is shorter than it was written",
+            _ => return error.into(),
+        };
+        match object(&error) {
+            Some(object) => RepositoryError::Incomplete { object, what },
+            None => error.into(),
+        }
+    }
+
     /// Refuses an object of a format version that this program does not know.
     pub(crate) fn refuse_newer(object: impl std::fmt::Display, format: u32) -> Result<(), RepositoryError> {
         match format {
@@ -160,7 +182,8 @@ impl RepositoryError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Sealed { source, .. } => source.cause() != Cause::Key,
-            Self::Malformed { .. } | Self::Differs { .. } | Self::Unreadable { .. } => true,
+            Self::Malformed { .. } | Self::Differs { .. } | Self::Incomplete { .. } => true,
+            Self::Unreadable { damage, .. } => damage.is_damage(),
             Self::Store(error) => matches!(
                 error,
                 StoreError::NotFound { .. }
@@ -174,10 +197,11 @@ impl RepositoryError {
 
     /// Whether a key is what lacks.
     pub fn is_about_keys(&self) -> bool {
-        matches!(
-            self,
-            Self::NoKey { .. } | Self::UnknownKey { .. } | Self::Key { .. }
-        )
+        match self {
+            Self::NoKey { .. } | Self::UnknownKey { .. } | Self::Key { .. } => true,
+            Self::Unreadable { damage, .. } => damage.is_about_keys(),
+            _ => false,
+        }
     }
 
     /// What to do.
@@ -197,7 +221,7 @@ impl RepositoryError {
                     .into()
             }
             Self::Key { .. } => "check `keys` in the configuration".into(),
-            Self::Malformed { .. } | Self::Differs { .. } => {
+            Self::Malformed { .. } | Self::Differs { .. } | Self::Incomplete { .. } => {
                 "run: backstay verify; restore from another backup or copy meanwhile".into()
             }
             Self::Unreadable { damage, .. } => damage.advice(),

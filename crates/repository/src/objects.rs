@@ -83,7 +83,7 @@ impl Repository {
         self.open_sealed(place, kind, envelope, body).await
     }
 
-    /// The same, and the object must have this digest.
+    /// The same of an object that a head names: it must be there and have this digest.
     pub(crate) async fn get_recorded(
         &self,
         place: &Place,
@@ -91,7 +91,8 @@ impl Repository {
         envelope: &EnvelopePlace,
         sha256: &Sha256,
     ) -> Result<Vec<u8>, RepositoryError> {
-        let body = self.store().get(&place.key).await?;
+        let body = self.store().get(&place.key).await;
+        let body = body.map_err(RepositoryError::of_named)?;
         if digest(&body) != *sha256 {
             let what = "its SHA-256 is another one".to_owned();
             return Err(RepositoryError::Differs {

@@ -124,7 +124,7 @@ impl Report for List {
         };
         let one = |seen: &Seen| {
             let backups: Vec<Value> = seen.heads.iter().rev().map(|h| head(seen, h)).collect();
-            json!({ "service": seen.service, "backups": backups, "unreadable": seen.unread.objects() })
+            json!({ "service": seen.service, "backups": backups, "unreadable": seen.unreadable })
         };
         json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
     }

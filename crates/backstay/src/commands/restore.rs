@@ -54,7 +54,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         echo: target,
         plan: plan.clone(),
         delivery: None,
-        unreadable: catalog.unread.objects(),
+        unreadable: catalog.unreadable(),
     };
     let Some(directory) = arguments.into.as_deref() else {
         return Ok(Box::new(planned));

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
-use backstay_engine::plan::{Catalog, Rival, Unread, Window, latest_refused, window};
+use backstay_engine::plan::{Catalog, ClosedPart, Rival, Unread, Unreadable, Window, latest_refused, window};
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
@@ -41,8 +41,12 @@ pub struct Seen {
     pub window: Window,
     /// Lineages that hold log which the present one never had.
     pub rivals: Vec<Rival>,
-    /// What cannot be opened; each was warned of when it was read.
+    /// Heads and lineage records that cannot be opened; each was warned of when it was read.
     pub unread: Unread,
+    /// Parts of the log that cannot be opened, by position, likewise.
+    pub closed: Vec<ClosedPart>,
+    /// Everything of both.
+    pub unreadable: Vec<Unreadable>,
     /// Why `--to latest` is refused, and what to type instead; none if it is not.
     pub latest_refused: Option<Failure>,
 }
@@ -66,10 +70,13 @@ impl Seen {
         let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
         let window = window(&catalog, now).await?;
         let latest_refused = latest_refused(&catalog, now).await?.map(Failure::from);
+        let (closed, unreadable) = (catalog.closed_parts(), catalog.unreadable());
         Ok(Seen {
             service: service.name.clone(),
             heads: catalog.heads,
             window,
+            closed,
+            unreadable,
             rivals: catalog.rivals,
             unread: catalog.unread,
             latest_refused,

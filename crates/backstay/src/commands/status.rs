@@ -14,6 +14,7 @@ use crate::session::Session;
 use crate::units::{count, print_duration};
 use backstay_engine::plan::show_time;
 use backstay_repository::RunFinished;
+use backstay_terms::Lsn;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -121,6 +122,19 @@ impl Answer {
                 what: format!(
                     "{} cannot be opened: {}",
                     count(unreadable.len(), "backup or lineage record"),
+                    first.why
+                ),
+                next: format!("backstay verify {service}"),
+            });
+        }
+        if let Some(first) = self.seen.closed.first() {
+            complaints.push(Complaint {
+                mark: Mark::Warning,
+                what: format!(
+                    "{} of the log cannot be opened, the first from {} to {}: {}",
+                    count(self.seen.closed.len(), "part"),
+                    Lsn::from(first.range.from),
+                    Lsn::from(first.range.to),
                     first.why
                 ),
                 next: format!("backstay verify {service}"),
@@ -240,7 +254,7 @@ impl Report for Status {
                 "backups": seen.heads.len(),
                 "gaps": seen.window.gaps.len(),
                 "rival_lineages": seen.rivals.iter().map(|rival| rival.branch.to_string()).collect::<Vec<_>>(),
-                "unreadable": seen.unread.objects(),
+                "unreadable": seen.unreadable,
                 "points": seen.window.points.len(),
                 "latest_refused": seen.latest_refused.as_ref().map(|refused| &refused.message),
                 "last_failed_run": answer.trouble.as_ref().map(|run| json!({

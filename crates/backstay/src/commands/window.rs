@@ -39,6 +39,10 @@ fn add_rows(table: &mut Table, seen: &Seen, look: &Look) {
         let lsn = lsn(gap.from, gap.to);
         table.row([service.as_str(), "gap", "cannot be recovered", &lsn, "-"]);
     }
+    for part in &seen.closed {
+        let lsn = lsn(part.range.from, part.range.to);
+        table.row([service.as_str(), "unreadable", "cannot be opened", &lsn, "-"]);
+    }
     for (backup, time) in &seen.window.points {
         let time = look.time(moment(*time));
         table.row([service.as_str(), "point", &time, "-", backup.as_str()]);
@@ -79,6 +83,10 @@ impl Report for Windows {
                 "ranges": seen.window.ranges.iter().map(range).collect::<Vec<_>>(),
                 "gaps": seen.window.gaps.iter().map(|gap| json!({
                     "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
+                })).collect::<Vec<_>>(),
+                "unreadable": seen.closed.iter().map(|part| json!({
+                    "from_lsn": Lsn::from(part.range.from), "to_lsn": Lsn::from(part.range.to), "object": part.object,
+                    "why": part.why.to_string(),
                 })).collect::<Vec<_>>(),
                 "points": seen.window.points.iter().map(|(backup, time)| json!({
                     "backup": backup, "at": show_time(*time),

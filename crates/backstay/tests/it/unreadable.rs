@@ -1,5 +1,7 @@
-//! A backup whose head or key is damaged or gone: the others are listed and restored, and verify names what is wrong.
+//! A backup whose head or key is damaged or gone, and log whose keys or bytes are: the rest is listed and restored, whatever needs
+//! them is refused, and verify names what is wrong.
 
+use crate::live::{CONFIRMED, start_stream, stop_stream, until};
 use crate::program::{Place, Run};
 use backstay_testkit::pg::PgServer;
 use serde_json::Value;
@@ -180,4 +182,193 @@ fn a_lost_head_is_missed(scene: &Scene, head: &Path) {
             verified.out
         );
     }
+}
+
+/// A backup of 100 rows, and the log of two runs of a stream: 10 rows more in the first, 1000 in the second.
+async fn streamed() -> Scene {
+    let server = PgServer::start().await;
+    let place = Place::new();
+    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+        .await;
+    let mut newer = String::new();
+    for rows in ["generate_series(101, 110)", "generate_series(111, 1110)"] {
+        let stream = start_stream(&place);
+        until(&server, CONFIRMED, "true").await;
+        if newer.is_empty() {
+            let run = place.run("backup main --progress none --json");
+            assert_eq!(run.exit, 0, "{}", run.err);
+            let told: Value = serde_json::from_str(&run.out).unwrap();
+            newer = told["backup"]["backup"].as_str().unwrap().to_owned();
+        }
+        server.sql(&format!("INSERT INTO t SELECT {rows}")).await;
+        until(&server, CONFIRMED, "true").await;
+        stop_stream(stream);
+    }
+    Scene {
+        server,
+        place,
+        older: newer.clone(),
+        newer,
+    }
+}
+
+/// What stands after a word up to the next blank or semicolon.
+fn word_after<'a>(text: &'a str, before: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{text}"));
+    rest.split([' ', ';', '\n']).next().unwrap()
+}
+
+fn below(place: &Place, role: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(
+        &place.directory.join("backups/wal-archive").join(role),
+        &mut found,
+    );
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_without_its_keys_is_named_and_no_copy_is_older_than_was_asked_for() {
+    let scene = streamed().await;
+    let place = &scene.place;
+    let of_stream = |path: &PathBuf| path.display().to_string().contains("-log-");
+    let wrap = below(place, "keys").into_iter().rfind(of_stream).unwrap();
+    let name = wrap.file_name().unwrap().to_str().unwrap();
+    let epoch = name.split_once('.').unwrap().0.to_owned();
+    let whole = std::fs::read(&wrap).unwrap();
+    let mut changed = whole.clone();
+    let at = changed.len() - 9;
+    changed[at] ^= 1;
+    std::fs::write(&wrap, changed).unwrap();
+
+    let list = place.run("list --json");
+    assert_eq!(list.exit, 0, "{}", list.err);
+    assert!(list.err.contains(&epoch), "{}", list.err);
+    let told: Value = serde_json::from_str(&list.out).unwrap();
+    let service = &told["services"][0];
+    assert_eq!(service["backups"][0]["state"], "pitr");
+    let unreadable = &service["unreadable"][0];
+    assert!(
+        unreadable["object"].as_str().unwrap().contains(&epoch),
+        "{unreadable}"
+    );
+    let window = place.run("window");
+    assert_eq!(window.exit, 0, "{}", window.err);
+    assert!(window.out.contains("cannot be opened"), "{}", window.out);
+    let status = place.run("status");
+    assert_eq!(status.exit, 0, "{}", status.err);
+    assert!(
+        status.out.contains("1 part of the log cannot be opened, "),
+        "{}",
+        status.out
+    );
+    assert!(
+        status.out.contains("next: backstay verify main"),
+        "{}",
+        status.out
+    );
+    let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
+    assert_eq!(told["services"][0]["state"], "warn");
+
+    let refused = place.run("restore main --to latest --into never --confirm");
+    assert_eq!(refused.exit, 11, "{}", refused.err);
+    assert!(refused.err.contains(&epoch), "{}", refused.err);
+    assert!(!place.directory.join("never").exists());
+    let last = word_after(&refused.err, "--to lsn:");
+    let (rows, _) = scene.rows_of("last", &format!("--to lsn:{last}")).await;
+    assert_eq!(rows, "110 to 110");
+    let beyond = place.run("restore main --to \"just now\" --into never");
+    assert_ne!(beyond.exit, 0, "{}", beyond.out);
+
+    let verified = place.run("verify main --depth structure");
+    assert_eq!(verified.exit, 9, "{}", verified.out);
+    assert!(verified.out.contains(&epoch), "{}", verified.out);
+    std::fs::write(&wrap, whole).unwrap();
+    let (rows, _) = scene.rows_of("whole", "--to latest").await;
+    assert_eq!(rows, "1110 to 1110");
+    two_exchanged_ranges(&scene).await;
+}
+
+/// Each of two settled ranges has the content of the other.
+async fn two_exchanged_ranges(scene: &Scene) {
+    let place = &scene.place;
+    // Neither a second copy nor an index that repeats the facts of the ranges.
+    for other in [below(place, "live"), below(place, "index")].concat() {
+        std::fs::remove_file(other).unwrap();
+    }
+    let settled = below(place, "settled");
+    let [.., one, two] = &settled[..] else {
+        panic!("{settled:?}")
+    };
+    let (content, other) = (std::fs::read(one).unwrap(), std::fs::read(two).unwrap());
+    std::fs::write(one, other).unwrap();
+    std::fs::write(two, content).unwrap();
+    let list = place.run("list");
+    assert_eq!(list.exit, 0, "{}", list.err);
+    assert!(list.err.contains(&scene.name_of(two)), "{}", list.err);
+    let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
+    assert_ne!(told["services"][0]["state"], "ok");
+    let (rows, _) = scene.rows_of("immediate", "--to immediate").await;
+    assert_eq!(rows, "100 to 100");
+    let refused = place.run("restore main --to latest --into never --confirm");
+    assert_eq!(refused.exit, 9, "{}", refused.err);
+    assert!(
+        refused.err.contains(&scene.name_of(one)) || refused.err.contains(&scene.name_of(two)),
+        "{}",
+        refused.err
+    );
+    let verified = place.run("verify main --depth structure");
+    assert_eq!(verified.exit, 9, "{}", verified.out);
+    for range in [one, two] {
+        assert!(verified.out.contains(&scene.name_of(range)), "{}", verified.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_backup_that_is_gone_is_damage_and_is_named() {
+    let scene = Scene::make().await;
+    let Scene { place, older, .. } = &scene;
+    let root = place.directory.join("backups/postgres-backups");
+    let mut parts = Vec::new();
+    files(&root, &mut parts);
+    let of_older = |path: &&PathBuf| path.display().to_string().contains(older.as_str());
+    let part = |role: &str, name: &str| {
+        let is_it = |path: &&PathBuf| path.ends_with(name) && path.display().to_string().contains(role);
+        let mut found = parts.iter().filter(of_older).filter(is_it);
+        found
+            .next()
+            .unwrap_or_else(|| panic!("{name}: {parts:?}"))
+            .clone()
+    };
+    let restore = |into: &str| {
+        place.run(&format!(
+            "restore main --base {older} --to immediate --into {into} --confirm --progress none"
+        ))
+    };
+    for (role, name) in [("/data/", "p00000"), ("/tables/", "t0000"), ("/tables/", "t0001")] {
+        let at = part(role, name);
+        let whole = std::fs::read(&at).unwrap();
+        let whole_file = whole.len();
+        for left in [None, Some(whole_file / 2)] {
+            match left {
+                None => std::fs::remove_file(&at).unwrap(),
+                Some(length) => std::fs::write(&at, &whole[..length]).unwrap(),
+            }
+            let run = restore(&format!("copy-{name}-{}", left.is_some()));
+            assert_eq!(run.exit, 9, "{name} {left:?}: {}", run.err);
+            assert!(
+                run.err.contains(&scene.name_of(&at)),
+                "{name} {left:?}: {}",
+                run.err
+            );
+        }
+        std::fs::write(&at, whole).unwrap();
+    }
+    let (rows, _) = scene
+        .rows_of("again", &format!("--base {older} --to immediate"))
+        .await;
+    assert_eq!(rows, "100 to 100");
 }

@@ -20,6 +20,8 @@ pub(crate) struct Assembly<'a> {
     pub chain: Option<&'a Chain>,
     /// A base that carries log of its own.
     pub base: Option<(&'a BaseReader, &'a HeadLog)>,
+    /// From here on nothing is needed, and what cannot be read is left out; none: everything is needed.
+    pub until: Option<Position>,
 }
 
 /// A segment or a part of one, as far as it is stored.
@@ -141,11 +143,25 @@ impl Assembly<'_> {
             Err(EngineError::Repository(error)) => error,
             Err(error) => return Err(error),
         };
+        if let Some(from) = self.not_needed(&error) {
+            let at = (from.0 - whole.from.0) as usize;
+            content.get_mut(at..).unwrap_or_default().fill(0);
+            warn!(%from, %error, "log after what is needed cannot be read and is left out");
+            return Ok(part.to);
+        }
         let Some(LogRange { from, to }) = made_good(own, &error) else {
             return Err(error.into());
         };
         warn!(%from, %to, %error, "damaged log is taken from a base's own copy");
         Ok(to)
+    }
+
+    /// Where a damage begins that lies wholly after what is needed.
+    fn not_needed(&self, error: &RepositoryError) -> Option<Position> {
+        let RepositoryError::Unreadable { from, .. } = error else {
+            return None;
+        };
+        self.until.filter(|until| until <= from).map(|_| *from)
     }
 
     /// An error that names a gap.

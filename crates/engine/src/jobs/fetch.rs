@@ -183,6 +183,7 @@ impl Fetch<'_> {
             log: &self.log,
             chain: chain.as_ref(),
             base: base.as_ref().zip(self.base_log()),
+            until: self.job.until,
         };
         let assembled = assembly.assemble(whole).await?;
         if let Some(until) = self.job.until {

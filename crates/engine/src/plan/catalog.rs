@@ -4,6 +4,7 @@
 //! range counts only where no other copy says or holds the same.
 
 use super::chain::{Chain, Link};
+use super::closed::Closed;
 use super::own_log::own_log_is_of;
 use super::rivals::{Rival, rivals, stored_chain};
 use super::unread::{Seen, Unread};
@@ -42,6 +43,7 @@ pub struct Catalog {
     pub asked: Option<Branch>,
     /// Lineages that hold log which the present one never had; none where a lineage was asked for.
     pub rivals: Vec<Rival>,
+    pub(super) closed: Mutex<Closed>,
     facts: Mutex<HashMap<RangeKey, Arc<LogFacts>>>,
     gathered: Mutex<HashSet<Branch>>,
     owned: Mutex<HashMap<(BackupId, Branch), bool>>,
@@ -87,6 +89,7 @@ impl Catalog {
             chain,
             asked: lineage,
             rivals: Vec::new(),
+            closed: Mutex::default(),
             facts: Mutex::default(),
             gathered: Mutex::default(),
             owned: Mutex::default(),
@@ -107,6 +110,9 @@ impl Catalog {
         let key = (*branch, LogStore::gathered_key(stored));
         if let Some(known) = self.known(&key) {
             return Ok(known);
+        }
+        if let Some(closed) = self.closed_epoch(&stored.name.epoch) {
+            return Err(closed);
         }
         if self.gathered().insert(*branch) {
             let gathered = self.log.gathered(branch).await?;
@@ -159,7 +165,7 @@ impl Catalog {
         let last_time = |facts: &LogFacts| facts.transactions.map(|transactions| transactions.last_time);
         match self.facts_of(&choice.branch, &choice.from).await {
             Ok(facts) => Ok(last_time(&facts)),
-            Err(error) if error.is_damage() => {
+            Err(error) if error.is_damage() || error.is_about_keys() => {
                 let others = self.facts_in(choice.take).await?;
                 Ok(others.iter().rev().find_map(|(_, facts)| last_time(facts)))
             }
@@ -273,15 +279,21 @@ impl Catalog {
         for branch in branches.into_iter().filter(beside) {
             let ranges = self.log.ranges(&branch, Some(end_point.start)).await?;
             let link = Link::alone(branch, ranges);
-            if self.holds_end(&link, head, log, end_point).await? {
-                return Ok(true);
+            match self.holds_end(&link, head, log, end_point).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                // It is not known to lie there.
+                Err(EngineError::Repository(error)) if error.is_damage() || error.is_about_keys() => {
+                    warn!(backup = %head.backup, %branch, %error, "log of another lineage cannot be opened");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
     }
 
     /// Whether a link has the record that ends a backup. It counts to the range in which it ends: the one that holds its
-    /// start, or a later one that begins up to the stop. That record says no more than where the backup began: copies of one
+    /// start, or a later one that begins up to the stop; what is closed holds it for nobody. That record says no more than where the backup began: copies of one
     /// server may each have written the same. Where a timeline has several lineages the bytes before it decide.
     async fn holds_end(
         &self,
@@ -342,7 +354,9 @@ impl Catalog {
             match self.facts_of(&link.branch, stored).await {
                 Ok(facts) if facts.points.iter().any(is_it) => return Ok(true),
                 Ok(_) => opened.push(stored.name.range),
-                Err(error) if error.is_damage() => damaged.push((stored.name.range, error)),
+                Err(error) if error.is_damage() || error.is_about_keys() => {
+                    damaged.push((stored.name.range, error));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -352,8 +366,10 @@ impl Catalog {
                 from: range.from.max(near.from),
                 to: range.to.min(near.to),
             };
-            if !missing(part, &opened).is_empty() {
-                return Err(error.into());
+            if !missing(part, &opened).is_empty() && !self.is_closed(part) {
+                let LogRange { from, to } = part;
+                let damage = Box::new(error);
+                return Err(RepositoryError::Unreadable { from, to, damage }.into());
             }
             warn!(branch = %link.branch, %error, "a damaged copy of the log is passed over");
         }

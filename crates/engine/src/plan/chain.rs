@@ -33,7 +33,8 @@ impl Link {
         }
     }
 
-    fn clipped(&self, range: LogRange) -> Option<LogRange> {
+    /// What of a range counts: nothing past where the descendant left.
+    pub(super) fn clipped(&self, range: LogRange) -> Option<LogRange> {
         let to = self.until.map_or(range.to, |until| range.to.min(until));
         LogRange::new(range.from, to).filter(|range| !range.is_mark())
     }

@@ -23,15 +23,26 @@ pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<
         base: None,
         now,
     };
-    let Some((head, log)) = newest(catalog, now).await? else {
-        return Ok(None);
+    catalog.look_at_keys().await?;
+    loop {
+        match refuse_newest(catalog, &request).await {
+            Ok(()) => return Ok(None),
+            Err(
+                error @ (EngineError::Unreachable { .. }
+                | EngineError::Unreadable { .. }
+                | EngineError::Integrity { .. }),
+            ) => return Ok(Some(error)),
+            Err(error) => catalog.close(error)?,
+        }
+    }
+}
+
+async fn refuse_newest(catalog: &Catalog, request: &Request) -> Result<(), EngineError> {
+    let Some((head, log)) = newest(catalog, request.now).await? else {
+        return Ok(());
     };
     let stretch = stretch_of(catalog, head, log).await?;
-    match refuse_unless_last(catalog, &request, (head, log), stretch).await {
-        Ok(()) => Ok(None),
-        Err(error @ (EngineError::Unreachable { .. } | EngineError::Integrity { .. })) => Ok(Some(error)),
-        Err(error) => Err(error),
-    }
+    refuse_unless_last(catalog, request, (head, log), stretch).await
 }
 
 /// The newest usable backup that is not of another lineage.
@@ -48,7 +59,7 @@ async fn newest(catalog: &Catalog, now: Timestamp) -> Result<Option<(&Head, &Hea
 /// Refuses unless the end of `stretch`, the log that goes on from a base, is the end of everything stored.
 ///
 /// # Errors
-/// `Unreachable` with what lies beyond; `Integrity` when log is stored and no record of its lineage.
+/// `Unreachable` with what lies beyond; `Unreadable` when that cannot be opened; `Integrity` when log is stored and no record of its lineage.
 pub(super) async fn refuse_unless_last(
     catalog: &Catalog,
     request: &Request,
@@ -58,6 +69,13 @@ pub(super) async fn refuse_unless_last(
     let (head, log) = base;
     if catalog.chain.is_none() {
         return refuse_if_log_has_no_record(catalog).await;
+    }
+    if let Some(part) = catalog.closed_beyond(stretch.map_or(log.start, |stretch| stretch.to)) {
+        let last = match stretch {
+            Some(stretch) => last_target(catalog, log, stretch).await,
+            None => "--to immediate".to_owned(),
+        };
+        return Err(catalog.refuse_latest(part, &last));
     }
     let Some(stretch) = stretch else {
         return Err(unreached(catalog, request, head, log).await);
@@ -81,11 +99,7 @@ async fn refuse_if_a_gap_follows(
     log: &HeadLog,
     stretch: LogRange,
 ) -> Result<(), EngineError> {
-    let stretches = catalog
-        .chain
-        .as_ref()
-        .map(|chain| chain.stretches(Some(log.range())))
-        .unwrap_or_default();
+    let stretches = catalog.stretches(Some(log.range()));
     let Some(after) = stretches.iter().find(|later| later.from > stretch.to) else {
         return Ok(());
     };
@@ -116,11 +130,7 @@ async fn unreached(catalog: &Catalog, request: &Request, head: &Head, log: &Head
         Ok(Some((newest, _))) if newest.backup == *backup => "the newest backup",
         _ => "backup",
     };
-    let stretches = catalog
-        .chain
-        .as_ref()
-        .map(|chain| chain.stretches(None))
-        .unwrap_or_default();
+    let stretches = catalog.stretches(None);
     let consistent = show_time(log.stop_time);
     let what = match stretches.last() {
         Some(last) if last.to <= log.stop => format!(

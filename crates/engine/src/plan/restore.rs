@@ -95,8 +95,22 @@ impl RestorePlan {
     }
 }
 
-/// Makes a plan.
+/// Makes a plan. Log that cannot be opened counts as not stored, and what is refused because of it names it.
 pub async fn plan(
+    catalog: &Catalog,
+    request: &Request,
+    format: &dyn LogFormat,
+) -> Result<RestorePlan, EngineError> {
+    catalog.look_at_keys().await?;
+    loop {
+        match plan_with_open(catalog, request, format).await {
+            Err(error) => catalog.close(error)?,
+            answer => return answer,
+        }
+    }
+}
+
+async fn plan_with_open(
     catalog: &Catalog,
     request: &Request,
     format: &dyn LogFormat,
@@ -125,7 +139,9 @@ pub async fn plan(
                 .await?;
             return Ok(plan);
         }
-        refused.get_or_insert(refuse(catalog, request, head, stretch).await?);
+        let refusal = refuse(catalog, request, head, stretch).await?;
+        let end = stretch.map_or(log.range(), |LogRange { to, .. }| LogRange { from: to, to });
+        refused.get_or_insert(catalog.because_closed(refusal, &request.target, end));
     }
     // What the present lineage does not hold, a rival may.
     if !catalog.rivals.is_empty() {
@@ -171,13 +187,10 @@ pub(super) async fn stretch_of(
     head: &Head,
     log: &HeadLog,
 ) -> Result<Option<LogRange>, EngineError> {
-    let Some(chain) = &catalog.chain else {
-        return Ok(None);
-    };
     if !catalog.is_on_chain(head).await? {
         return Ok(None);
     }
-    let stretches = chain.stretches(Some(log.range()));
+    let stretches = catalog.stretches(Some(log.range()));
     let holds = |stretch: &LogRange| stretch.from <= log.start && log.stop <= stretch.to;
     Ok(stretches.into_iter().find(holds))
 }
@@ -202,11 +215,7 @@ async fn try_base(
         .as_ref()
         .and_then(|chain| chain.target())
         .map_or(log.timeline, |link| link.branch.timeline);
-    let log_only = catalog
-        .chain
-        .as_ref()
-        .map(|chain| chain.stretches(None))
-        .unwrap_or_default();
+    let log_only = catalog.stretches(None);
     let within = log_only
         .into_iter()
         .find(|s| s.from <= log.stop && log.stop <= s.to)

@@ -1,15 +1,14 @@
 //! Which points can be recovered: from when, to when, with which gaps.
 //!
 //! Promise: the lower bound is the end of the oldest usable base, the upper bound the newest point that the stored log
-//! proves; a base that the log does not reach is a point of its own, never part of a range.
+//! proves; a base that the log does not reach is a point of its own, never part of a range. Log that cannot be opened
+//! belongs to no range.
 
 use super::catalog::Catalog;
 use crate::EngineError;
-use backstay_repository::Head;
 use backstay_terms::{BackupId, LogRange, Position};
 use jiff::Timestamp;
 use serde::Serialize;
-use tracing::warn;
 
 /// A mark proves quiet up to one second before its time: a commit's time is taken before its record is written.
 pub const QUIET_MARGIN: i64 = 1_000_000;
@@ -60,13 +59,21 @@ impl Window {
 
 /// Computes the window from the catalog.
 pub async fn window(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineError> {
-    let stretches = catalog
-        .chain
-        .as_ref()
-        .map(|chain| chain.stretches(None))
-        .unwrap_or_default();
+    catalog.look_at_keys().await?;
+    loop {
+        match window_of_open(catalog, now).await {
+            Err(error) => catalog.close(error)?,
+            answer => return answer,
+        }
+    }
+}
+
+/// The window of what is not known to be closed.
+async fn window_of_open(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineError> {
+    let stretches = catalog.stretches(None);
+    let stored = catalog.chain.as_ref().map(|chain| chain.stretches(None));
     let mut window = Window {
-        gaps: backstay_repository::gaps(&stretches),
+        gaps: backstay_repository::gaps(&stored.unwrap_or_default()),
         ..Window::default()
     };
     for head in catalog.heads.iter().filter(|head| head.is_usable(now)) {
@@ -75,7 +82,7 @@ pub async fn window(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineE
         };
         let stretch = stretches.iter().find(|s| s.from <= log.stop && log.stop < s.to);
         match stretch {
-            Some(stretch) if is_on_chain(catalog, head).await? => {
+            Some(stretch) if catalog.is_on_chain(head).await? => {
                 if window.ranges.iter().any(|range| range.to == stretch.to) {
                     continue;
                 }
@@ -99,17 +106,6 @@ pub async fn window(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineE
         }
     }
     Ok(window)
-}
-
-/// A base whose end record lies in log that cannot be opened is a point of its own.
-async fn is_on_chain(catalog: &Catalog, head: &Head) -> Result<bool, EngineError> {
-    match catalog.is_on_chain(head).await {
-        Err(EngineError::Repository(error)) if error.is_about_the_object() => {
-            warn!(backup = %head.backup, %error, "whether the log leads on from a backup cannot be told");
-            Ok(false)
-        }
-        answer => answer,
-    }
 }
 
 /// The newest time that the log in `stretch` proves: a commit or abort, or a mark less its margin.

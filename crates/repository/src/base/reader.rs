@@ -167,7 +167,8 @@ impl BaseReader {
         let pack = self.open_pack(row.pack)?;
         let wanted = u64::from(row.position)..u64::from(row.position) + u64::from(row.compressed);
         let chunks = pack.opener.sealed_range(wanted.clone());
-        let body = self.repository.store().get_range(&pack.place.key, chunks).await?;
+        let body = self.repository.store().get_range(&pack.place.key, chunks).await;
+        let body = body.map_err(RepositoryError::of_named)?;
         let compressed = pack
             .opener
             .open_range(wanted, &body)
@@ -200,7 +201,8 @@ impl BaseReader {
     pub(super) async fn fetch_pack(&self, pack: u32) -> Result<Vec<u8>, RepositoryError> {
         let row = self.pack_row(pack)?;
         let at = self.place.pack(&row.name)?;
-        let body = self.repository.store().get(&at.key).await?;
+        let body = self.repository.store().get(&at.key).await;
+        let body = body.map_err(RepositoryError::of_named)?;
         let key = self.data.clone();
         on_worker(move || {
             if digest(&body) != row.sha256 {

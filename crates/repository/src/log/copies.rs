@@ -2,8 +2,8 @@
 //!
 //! Promise: pure; names alone decide which copy is best: the nearest lineage, then no thaw, then the fewest requests. A
 //! damaged copy is passed over and said loudly; the others give what they can. Only a position of which no copy is left
-//! is an error: it names the damage of the best copy and the positions. Keys and passing errors are no damage; but a copy
-//! that names a key which nobody has is passed over too, because a damaged header does so.
+//! is an error: it names the damage of the best copy and the positions. Passing errors are no damage, and neither is a key
+//! that lacks; but a copy whose key nobody has is passed over too: a damaged header names one, and a wrap can be lost.
 //! Not here: fetching (log::store, backstay-engine::plan), what covers what (log::coverage).
 
 use super::coverage::{StoredRange, missing, stretches};
@@ -147,7 +147,7 @@ impl Selection {
 
     /// This choice could not be read. What is no damage is given back.
     pub fn pass_over(&mut self, choice: &Choice, error: RepositoryError) -> Result<(), RepositoryError> {
-        if !error.is_damage() && !names_unknown_key(&error) {
+        if !error.is_damage() && !lacks_key(&error) {
             return Err(error);
         }
         let (branch, LogRange { from, to }) = (choice.branch, choice.take);
@@ -167,15 +167,12 @@ impl Selection {
             .enumerate()
             .filter(|(_, (passed, _))| passed.holds(at));
         // A key that is missing can be had, so it is said before any damage.
-        let best = holding.max_by_key(|(_, (passed, error))| (names_unknown_key(error), passed.rank()));
+        let best = holding.max_by_key(|(_, (passed, error))| (lacks_key(error), passed.rank()));
         let Some(place) = best.map(|(place, _)| place) else {
             let what = format!("the log at {at} has a name and no copy");
             return RepositoryError::OutOfOrder { what };
         };
         let (passed, damage) = self.passed.swap_remove(place);
-        if names_unknown_key(&damage) {
-            return damage;
-        }
         let next = self.waiting.last().map(|candidate| candidate.gives.from);
         let to = passed.gives.to.min(self.rest.to);
         RepositoryError::Unreadable {
@@ -186,10 +183,13 @@ impl Selection {
     }
 }
 
-/// A header whose key id was damaged names a key that nobody has, and so does an object whose key is missing. Another copy
+/// A header whose key id was damaged names a key that nobody has, and so does an object whose key is lost. Another copy
 /// serves in both cases, being authentic; without one the key is what is missing.
-fn names_unknown_key(error: &RepositoryError) -> bool {
-    matches!(error, RepositoryError::UnknownKey { .. })
+fn lacks_key(error: &RepositoryError) -> bool {
+    matches!(
+        error,
+        RepositoryError::UnknownKey { .. } | RepositoryError::NoKey { .. }
+    )
 }
 
 #[cfg(test)]

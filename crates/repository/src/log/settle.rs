@@ -115,7 +115,7 @@ impl LogStore {
         Ok(())
     }
 
-    /// None if the range is damaged: it contradicts nobody.
+    /// None if the range is damaged or its key lost: it contradicts nobody.
     async fn bytes_once(
         &self,
         branch: &Branch,
@@ -125,7 +125,7 @@ impl LogStore {
         if held.is_none() {
             match self.range(branch, stored).await {
                 Ok((_, bytes)) => *held = Some(bytes),
-                Err(error) if error.is_damage() => {
+                Err(error) if error.is_damage() || error.is_about_keys() => {
                     warn!(%branch, %error, "a damaged range is compared with no other");
                 }
                 Err(error) => return Err(error),

@@ -35,7 +35,8 @@ impl Opened {
     pub async fn fetch(&self, store: &dyn Store, plain: Range<u64>) -> Result<Bytes, RepositoryError> {
         let chunks = self.opener.sealed_range(plain);
         let chunks = self.offset + chunks.start..self.offset + chunks.end;
-        Ok(store.get_range(&self.place.key, chunks).await?)
+        let sealed = store.get_range(&self.place.key, chunks).await;
+        sealed.map_err(RepositoryError::of_named)
     }
 
     /// An error of opening it.

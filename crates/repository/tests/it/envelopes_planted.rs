@@ -182,8 +182,11 @@ async fn a_facts_key_serves_no_data() {
 
     let log = log_store(&repository);
     let error = log.read(&branch(1, 1), range(100, 300)).await.unwrap_err();
+    let RepositoryError::Unreadable { damage, .. } = &error else {
+        panic!("{error}")
+    };
     assert!(
-        matches!(&error, RepositoryError::UnknownKey { id, .. } if *id == facts.id()),
+        matches!(damage.as_ref(), RepositoryError::UnknownKey { id, .. } if *id == facts.id()),
         "{error}"
     );
     world.memory.overwrite(&key, object);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod border;
+mod closed_log;
 mod crashes;
 mod damage;
 mod delivery;

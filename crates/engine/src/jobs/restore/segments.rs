@@ -75,6 +75,7 @@ impl RestoreJob {
             log: &self.catalog.log,
             chain: self.catalog.chain.as_ref(),
             base: Some((base, &self.plan.log)),
+            until: Some(self.plan.needs),
         };
         let assembled = assembly.assemble(part).await?;
         let needed = LogRange {

@@ -166,17 +166,14 @@ fn what_is_no_damage_is_given_back_and_hides_nothing() {
     let all = candidates(&[(1, 0, 0, 10), (0, 0, 0, 10)]);
     let mut selection = Selection::new(range(0, 10), all).unwrap();
     let first = selection.next_copy().unwrap().unwrap();
-    let key = RepositoryError::NoKey {
-        envelope: "e".into(),
-        recipients: "nobody".into(),
-    };
-    let error = selection.pass_over(&first, key).unwrap_err();
-    assert!(matches!(error, RepositoryError::NoKey { .. }), "{error}");
+    let passing = RepositoryError::OutOfOrder { what: "w".into() };
+    let error = selection.pass_over(&first, passing).unwrap_err();
+    assert!(matches!(error, RepositoryError::OutOfOrder { .. }), "{error}");
     assert_eq!(selection.next_copy().unwrap(), Some(first));
 }
 
 #[test]
-fn a_copy_that_names_an_unknown_key_is_passed_over_and_the_key_is_what_is_missing() {
+fn a_copy_whose_key_nobody_has_is_passed_over_and_the_key_is_what_is_missing() {
     let all = candidates(&[(1, 0, 0, 10), (0, 0, 0, 10)]);
     let mut selection = Selection::new(range(0, 10), all).unwrap();
     let unknown = || RepositoryError::UnknownKey {
@@ -189,7 +186,8 @@ fn a_copy_that_names_an_unknown_key_is_passed_over_and_the_key_is_what_is_missin
     assert_ne!(first, second);
     selection.pass_over(&second, damage(2)).unwrap();
     let error = selection.next_copy().unwrap_err();
-    assert!(matches!(error, RepositoryError::UnknownKey { .. }), "{error}");
+    assert!(error.is_about_keys() && !error.is_damage(), "{error}");
+    assert!(error.to_string().starts_with("o is sealed with key "), "{error}");
 }
 
 /// Keeps the level, the message and the fields of every event.
