@@ -9,6 +9,7 @@ pub mod json;
 pub mod look;
 pub mod printer;
 pub mod progress;
+pub mod shell;
 pub mod table;
 
 use crate::exit::Exit;

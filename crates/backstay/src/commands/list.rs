@@ -1,12 +1,13 @@
 //! `list`: the backups.
 
-use super::seen::{NO_SERVICES, Seen};
+use super::seen::{NO_SERVICES, Seen, show_range};
 use crate::cli::Services;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::render::table::{Column, Table};
 use crate::session::Session;
+use crate::units::count;
 use backstay_engine::plan::Unreadable;
 use backstay_repository::{Head, HeadVerdict};
 use serde_json::{Value, json};
@@ -48,6 +49,23 @@ impl List {
         };
         empty.map(hint).collect()
     }
+
+    fn logs(&self, look: &Look) -> String {
+        let lines: String = self.seen.iter().filter_map(|seen| log_line(seen, look)).collect();
+        match lines.is_empty() {
+            true => lines,
+            false => format!("\n{lines}"),
+        }
+    }
+}
+
+/// The log that the backups of a service stand in, in a line; none where it has none.
+fn log_line(seen: &Seen, look: &Look) -> Option<String> {
+    let window = &seen.window;
+    let (oldest, newest) = (window.ranges.first()?, window.ranges.last()?);
+    let range = show_range(look, oldest.from_time, newest.to_time);
+    let gaps = count(window.gaps.len(), "gap");
+    Some(format!("log  {}  {range}  {gaps}\n", seen.service))
 }
 
 impl Report for List {
@@ -110,7 +128,7 @@ impl Report for List {
         }
         match rows.count() + closed.len() {
             0 => self.hint(),
-            _ => table.render(look) + &self.hint(),
+            _ => table.render(look) + &self.logs(look) + &self.hint(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! written to.
 //! Not here: the words with which a server fetches its log (restore::fetch_command).
 
+mod again;
 mod fetch_command;
 
 use crate::access;
@@ -54,6 +55,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         echo: target,
         plan: plan.clone(),
         delivery: None,
+        again: again::again(service.name.as_str(), &catalog, &plan),
         unreadable: catalog.unreadable(),
     };
     let Some(directory) = arguments.into.as_deref() else {
@@ -169,6 +171,8 @@ struct Planned {
     plan: RestorePlan,
     /// None: the directory is not known.
     delivery: Option<WalDelivery>,
+    /// The command that makes this plan again.
+    again: String,
     /// What was passed over.
     unreadable: Vec<Unreadable>,
 }
@@ -205,7 +209,7 @@ impl Planned {
         let log = ByteCount(plan.log_bytes());
         format!(
             "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {bytes} in {}\n  \
-             replay      {} ({log}) on timeline {}\n{}{}  stops       {}\n{}  production  untouched\n",
+             replay      {} ({log}) on timeline {}\n{}{}  stops       {}\n{}  production  untouched\nSame as: {}\n",
             self.service,
             self.echo.echo,
             head.backup,
@@ -216,6 +220,7 @@ impl Planned {
             self.tablespace_words(),
             stop_words(plan),
             outcome_words(plan),
+            self.again,
         )
     }
 
@@ -258,6 +263,7 @@ impl Planned {
             "files": files,
             "timeline": plan.timeline,
             "segments": plan.segments.len(),
+            "same_as": self.again,
             "unreadable": self.unreadable,
             "written_by_log": plan.written_by_log,
             "restore_command": match &self.delivery {

@@ -13,8 +13,9 @@ use crate::render::table::{Column, Table};
 use crate::session::Session;
 use crate::units::{count, print_duration};
 use backstay_engine::plan::show_time;
+use backstay_postgres::base_backup::BaseFacts;
 use backstay_repository::RunFinished;
-use backstay_terms::Lsn;
+use backstay_terms::{EngineKind, Lsn};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -67,6 +68,23 @@ impl Answer {
             (false, true) => (Mark::Warning, "warn"),
             (false, false) => (Mark::Good, "ok"),
         }
+    }
+
+    /// The kind of server, with its major version where a backup tells it.
+    fn engine(&self) -> String {
+        let kind = EngineKind::Postgres.name();
+        let facts = self.seen.heads.last().map(|head| head.engine.clone());
+        let facts = facts.and_then(|facts| serde_json::from_value::<BaseFacts>(facts).ok());
+        facts.map_or_else(
+            || kind.to_owned(),
+            |facts| format!("{kind} {}", facts.version.major()),
+        )
+    }
+
+    /// The size of what the newest backup restores.
+    fn size(&self) -> String {
+        let newest = self.seen.heads.last();
+        newest.map_or_else(|| "-".to_owned(), |head| head.totals.bytes.to_string())
     }
 
     fn recoverable(&self, look: &Look) -> String {
@@ -201,11 +219,13 @@ impl Status {
     fn table(&self, look: &Look) -> String {
         let mut table = Table::new([
             Column::needed("SERVICE"),
+            Column::extra("ENGINE"),
             Column::needed("STATE"),
             Column::needed("RECOVERABLE"),
             Column::needed("RPO (GOAL)"),
             Column::useful("GAPS").right(),
             Column::useful("BACKUPS").right(),
+            Column::extra("SIZE").right(),
         ]);
         for answer in &self.answers {
             let (mark, word) = answer.state();
@@ -213,11 +233,13 @@ impl Status {
             let behind = behind.map_or("-".to_owned(), print_duration);
             table.row([
                 answer.seen.service.to_string(),
+                answer.engine(),
                 format!("{} {word}", look.sign(mark)),
                 answer.recoverable(look),
                 format!("{behind} ({})", print_duration(answer.rpo)),
                 answer.seen.window.gaps.len().to_string(),
                 answer.seen.heads.len().to_string(),
+                answer.size(),
             ]);
         }
         table.render(look)
@@ -245,6 +267,8 @@ impl Report for Status {
             let seen = &answer.seen;
             json!({
                 "service": seen.service,
+                "engine": answer.engine(),
+                "bytes": seen.heads.last().map(|head| head.totals.bytes),
                 "state": answer.state().1,
                 "recoverable_from": seen.window.oldest().map(show_time),
                 "recoverable_to": seen.window.newest().map(show_time),

@@ -37,6 +37,9 @@ fn mask_word(word: &str, next: Option<&&str>) -> String {
     if next.is_some_and(|next| *next == "(55006)") {
         return "PID".to_owned();
     }
+    if let Some(position) = word.strip_prefix("lsn:") {
+        return format!("lsn:{}", mask_word(position, None));
+    }
     let core = word.trim_matches(|c: char| !(c.is_ascii_alphanumeric() || c == '/'));
     if core.is_empty() {
         return word.to_owned();

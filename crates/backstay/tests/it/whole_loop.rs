@@ -136,6 +136,7 @@ async fn every_command_answers_as_it_is_written() {
     ] {
         world.shape(name, line);
     }
+    a_plan_is_made_again_by_the_command_that_it_names(&world).await;
     a_signal_ends_the_stream_well(&world, stream);
     world.golden("settle", "wal settle");
     world.shape("settle", "wal settle --json");
@@ -165,6 +166,34 @@ async fn the_log_is_fetched_or_its_absence_proved(world: &World) {
     assert_eq!(fetched("0000000100000000000000FF"), 1, "beyond the end");
     assert_eq!(fetched("nonsense"), 204);
     assert!([0, 204].contains(&fetched(&stored)));
+}
+
+async fn a_plan_is_made_again_by_the_command_that_it_names(world: &World) {
+    let plan_of = |line: &[&str]| -> serde_json::Value {
+        let run = world.run(&[line, &["--plan", "--json"]].concat());
+        assert_eq!(run.exit, 0, "{}", run.err);
+        serde_json::from_str::<serde_json::Value>(&run.out).unwrap()["plan"].clone()
+    };
+    let status: serde_json::Value = serde_json::from_str(&world.run(&["status", "--json"]).out).unwrap();
+    let newest = status["services"][0]["recoverable_to"].as_str().unwrap();
+    let plans = ["latest", "immediate", newest].map(|point| plan_of(&["restore", "main", "--to", point]));
+    // More is stored now, and `latest` and a time ago mean something else.
+    world
+        .server
+        .sql("INSERT INTO t SELECT generate_series(1, 100)")
+        .await;
+    until(&world.server, CONFIRMED, "true").await;
+    assert_ne!(plan_of(&["restore", "main"])["stop"], plans[0]["stop"]);
+    for plan in plans {
+        let command = plan["same_as"].as_str().unwrap();
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        let again = plan_of(&words);
+        for what in ["kind", "lsn"] {
+            assert_eq!(again["stop"][what], plan["stop"][what], "{command}");
+        }
+        assert_eq!(again["backup"], plan["backup"], "{command}");
+        assert_eq!(again["same_as"], plan["same_as"], "{command}");
+    }
 }
 
 fn a_signal_ends_the_stream_well(world: &World, stream: Child) {

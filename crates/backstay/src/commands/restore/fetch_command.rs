@@ -7,6 +7,7 @@
 use crate::codes::Code;
 use crate::config::{Config, Origin, Service};
 use crate::failure::Failure;
+use crate::render::shell;
 use backstay_engine::plan::{Catalog, Chain, RestorePlan};
 use backstay_terms::Lsn;
 use std::path::Path;
@@ -56,12 +57,7 @@ fn path(path: &Path) -> Result<String, Failure> {
 
 /// A word for the shell that the server starts, which gets `%%` as `%`.
 fn quoted(word: &str) -> String {
-    let word = word.replace('%', "%%");
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:%=@+".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word,
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
+    shell::quoted(&word.replace('%', "%%"))
 }
 
 #[cfg(test)]
