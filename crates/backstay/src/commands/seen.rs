@@ -17,6 +17,7 @@ use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunRes
 use backstay_store::{Key, list_all};
 use backstay_terms::{EngineKind, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tracing::warn;
@@ -121,20 +122,22 @@ pub async fn last_trouble(
     service: &SourceName,
     now: Timestamp,
 ) -> Result<Option<RunFinished>, Failure> {
-    let mut succeeded = BTreeSet::new();
+    let mut ended = Vec::new();
     for run in finished_runs(repository, now).await? {
-        let record = match repository.read_run_finished(&run).await {
+        match repository.read_run_finished(&run).await {
+            Ok(record) if record.started.source == service.as_str() => ended.push(record),
             // A record that our keys do not open tells nothing about this service.
-            Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => continue,
+            Ok(_) | Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => {}
             Err(error) if error.is_about_the_object() => {
                 warn!(%run, %error, "the record of a run cannot be read and is passed over; see: backstay verify");
-                continue;
             }
-            answer => answer?,
-        };
-        if record.started.source != service.as_str() {
-            continue;
+            Err(error) => return Err(error.into()),
         }
+    }
+    // Names tell the second in which a run began.
+    ended.sort_by_key(|record| Reverse(record.finished));
+    let mut succeeded = BTreeSet::new();
+    for record in ended {
         match record.result {
             RunResult::Succeeded => succeeded.insert(record.started.verb.clone()),
             _ if !succeeded.contains(&record.started.verb) => return Ok(Some(record)),

@@ -61,6 +61,14 @@ async fn a_backup_with_a_damaged_page_is_incomplete_and_no_restore_takes_it_unas
     let told: serde_json::Value = serde_json::from_str(&place.run("show latest main --json").out).unwrap();
     let damage = told["backup"]["damage"].to_string();
     assert!(damage.contains(&relation), "{told}");
+
+    let backup = told["backup"]["backup"].as_str().unwrap();
+    let run = place.run(&format!(
+        "restore main --to immediate --base {backup} --into copy"
+    ));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let stored = fs::read(place.directory.join("copy").join(&relation)).unwrap();
+    assert!(stored == fs::read(server.data_dir().join(&relation)).unwrap());
 }
 
 /// The stored ranges that hold something between two positions.

@@ -9,7 +9,7 @@ use super::latest::refuse_unless_last;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
 use crate::{EngineError, Side};
-use backstay_repository::{Head, HeadLog};
+use backstay_repository::{Head, HeadLog, HeadVerdict};
 use backstay_source::{LogFormat, Outcome, RecoveryStop};
 use backstay_terms::{
     BackupId, ByteCount, LogPointKind, LogRange, Lsn, Position, RecoveryTarget, Timeline, WalFileName,
@@ -419,10 +419,26 @@ fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>
 }
 
 fn nothing_usable(catalog: &Catalog) -> EngineError {
-    EngineError::NoSuchThing {
-        what: format!("there is no backup of {} that can be restored", catalog.source),
-        advice: format!("take one: backstay backup {}", catalog.source),
+    let source = &catalog.source;
+    let mut what = format!("there is no backup of {source} that can be restored");
+    let mut advice = format!("take one: backstay backup {source}");
+    match catalog.heads.last() {
+        Some(head) if head.verdict == HeadVerdict::Damaged => {
+            let backup = &head.backup;
+            what += &format!(
+                "; in the newest one that is stored, {backup}, files were damaged at the server already"
+            );
+            advice += &format!("; or restore those as they are: --to immediate --base {backup}");
+        }
+        Some(head) => {
+            what += &format!(
+                "; the newest one that is stored, {}, is past its promise",
+                head.backup
+            )
+        }
+        None => {}
     }
+    EngineError::NoSuchThing { what, advice }
 }
 
 fn timeline_highest(catalog: &Catalog, system: u64) -> u32 {
