@@ -53,8 +53,8 @@ struct Shared {
 }
 
 impl LocalDirectory {
-    /// Opens an existing directory. It is held open, so that a file system that is unmounted
-    /// meanwhile is missed and not written past.
+    /// Opens an existing directory. It is held open and compared with what its path leads to, so that a directory that is
+    /// moved away or unmounted meanwhile is missed, and nothing is written beside it or in its place.
     pub async fn open(root: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let (root, place) = (root.to_owned(), root.display().to_string());
         let files = blocking(Call::at_place(Operation::Open, &place), move || {

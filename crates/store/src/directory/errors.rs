@@ -30,6 +30,9 @@ pub(super) fn explain(call: Call, error: &io::Error) -> StoreError {
             StoreError::Busy { call, detail }
         }
         Some(Errno::OPNOTSUPP | Errno::NOSYS) => StoreError::NotSupported { call, detail },
+        None if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {
+            StoreError::Unreachable { call, detail }
+        }
         Some(Errno::IO) => StoreError::Damaged { call, detail },
         _ => StoreError::Other { call, detail },
     }

@@ -1,14 +1,16 @@
 //! File calls of the kernel, below a directory that is held open.
 //!
 //! Promise: every path is walked component by component without following a symbolic link, so
-//! nothing outside of the root is ever read or written.
+//! nothing outside of the root is ever read or written. Nothing is done in a directory that is not at its path any more:
+//! what was moved away or unmounted is missed, and whatever is there instead is used only if it is the same repository.
 //! Not here: in which order the store makes them (writing, walk).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
@@ -24,18 +26,65 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);
 /// Files likewise; nothing is ever written into one a second time.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
 
+/// The object that tells one repository from another.
+const IDENTITY: &str = "repository.json";
+
+/// As much of it is compared.
+const IDENTITY_BYTES_MAX: u64 = 64 << 10;
+
 /// The kernel's file calls below one root.
 #[derive(Debug)]
 pub struct RealFiles {
-    root: OwnedFd,
+    path: PathBuf,
+    held: Mutex<Held>,
+}
+
+/// The root that is in use.
+#[derive(Debug)]
+struct Held {
+    root: Arc<OwnedFd>,
+    /// What tells the repository; none where none was there yet when the root was opened.
+    identity: Option<Vec<u8>>,
 }
 
 impl RealFiles {
     /// Opens the root, which may itself be reached through links.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(root, flags, Mode::empty())?;
-        Ok(Self { root })
+        let path = std::path::absolute(root)?;
+        let root = open_directory(&path)?;
+        let identity = identity_of(&root);
+        let root = Arc::new(root);
+        let held = Mutex::new(Held { root, identity });
+        Ok(Self { path, held })
+    }
+
+    /// The root, if it still is what its path leads to. A file system that is mounted again is another directory: it is
+    /// taken if it holds the same repository.
+    fn root(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = rustix::fs::fstat(&*held.root)?;
+        let there = rustix::fs::stat(&self.path).map_err(|_| self.is_gone())?;
+        // A root that was removed still opens, and looks empty: an empty store it is not.
+        if own.st_nlink > 0 && (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) {
+            return Ok(Arc::clone(&held.root));
+        }
+        if held.identity.is_none() {
+            held.identity = identity_of(&held.root);
+        }
+        let again = open_directory(&self.path).map_err(|_| self.is_gone())?;
+        if held.identity.is_none() || identity_of(&again) != held.identity {
+            return Err(self.is_gone());
+        }
+        held.root = Arc::new(again);
+        Ok(Arc::clone(&held.root))
+    }
+
+    fn is_gone(&self) -> io::Error {
+        let path = self.path.display();
+        let what = format!(
+            "{path} is not the directory any more that was opened: it was moved, removed or unmounted"
+        );
+        io::Error::new(io::ErrorKind::StaleNetworkFileHandle, what)
     }
 
     /// Makes the root and what is missing above it, durably, and opens it.
@@ -52,16 +101,29 @@ impl RealFiles {
     }
 
     fn directory(&self, path: &str) -> io::Result<OwnedFd> {
-        // A root that was removed still opens, and looks empty: an empty store it is not.
-        if rustix::fs::fstat(&self.root)?.st_nlink == 0 {
-            return Err(Errno::STALE.into());
-        }
-        let mut current = self.root.try_clone()?;
+        let mut current = self.root()?.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             current = step_into(&current, name)?;
         }
         Ok(current)
     }
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// What tells which repository a directory holds, if it can be read.
+fn identity_of(directory: &OwnedFd) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, IDENTITY, flags, Mode::empty()).ok()?;
+    let mut bytes = Vec::new();
+    File::from(file)
+        .take(IDENTITY_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(bytes)
 }
 
 fn step_into(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
@@ -154,7 +216,8 @@ impl FileCalls for RealFiles {
     }
 
     fn sync_everything(&self) -> io::Result<()> {
-        rustix::io::retry_on_intr(|| rustix::fs::syncfs(&self.root))?;
+        let root = self.root()?;
+        rustix::io::retry_on_intr(|| rustix::fs::syncfs(&*root))?;
         Ok(())
     }
 

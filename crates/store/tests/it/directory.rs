@@ -277,3 +277,44 @@ async fn a_file_system_that_can_neither_link_nor_rename_safely_is_refused() {
     assert!(matches!(error, StoreError::NotSupported { .. }), "{error}");
     assert_eq!(names(&store, "").await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_root_that_was_moved_away_is_unreachable_until_the_same_repository_is_back() {
+    let scratch = Scratch::new();
+    let (at, aside) = (scratch.path().join("repo"), scratch.path().join("aside"));
+    let store = LocalDirectory::create(&at, clock()).await.unwrap();
+    let identity = Bytes::from_static(b"{\"repository\":\"one\"}");
+    let put = async |name: &str| store.put_if_absent(&key(name), identity.clone()).await;
+    assert_eq!(put("repository.json").await.unwrap(), Created::Now);
+    std::fs::rename(&at, &aside).unwrap();
+    let unreachable = |answer: Result<Created, StoreError>| match answer {
+        Err(error @ StoreError::Unreachable { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let said = unreachable(put("a/1").await);
+    assert!(said.contains("it was moved, removed or unmounted"), "{said}");
+    assert!(store.get(&key("repository.json")).await.is_err());
+    assert!(!at.exists());
+    // An empty mount point, and another repository.
+    std::fs::create_dir(&at).unwrap();
+    unreachable(put("a/1").await);
+    assert_eq!(std::fs::read_dir(&at).unwrap().count(), 0);
+    std::fs::write(at.join("repository.json"), "{\"repository\":\"two\"}").unwrap();
+    unreachable(put("a/1").await);
+    assert_eq!(std::fs::read_dir(&at).unwrap().count(), 1);
+    assert_eq!(
+        std::fs::read_dir(&aside).unwrap().count(),
+        1,
+        "nor where it lies now"
+    );
+    // Mounted again it is another directory that holds the same.
+    std::fs::write(at.join("repository.json"), &identity).unwrap();
+    assert_eq!(put("a/1").await.unwrap(), Created::Now);
+    assert_eq!(std::fs::read(at.join("a/1")).unwrap(), identity);
+    assert_eq!(put("a/2").await.unwrap(), Created::Now);
+    // And the first one, moved back.
+    std::fs::remove_dir_all(&at).unwrap();
+    std::fs::rename(&aside, &at).unwrap();
+    assert_eq!(put("a/1").await.unwrap(), Created::Now);
+    assert_eq!(names(&store, "").await, ["a/1", "repository.json"]);
+}
