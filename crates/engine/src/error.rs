@@ -101,6 +101,14 @@ pub enum EngineError {
         /// What to type instead.
         advice: String,
     },
+    /// Something was stored once and is gone, and without it the answer would be an older one.
+    #[error("{what}")]
+    Lost {
+        /// What, and what tells of it.
+        what: String,
+        /// What to type instead.
+        advice: String,
+    },
     /// A task of a job panicked.
     #[error("the {task} stopped itself: {what}")]
     TaskFailed {
@@ -134,7 +142,7 @@ impl EngineError {
             Self::Ambiguous { .. } => ErrorKind::Ambiguous,
             Self::NoSuchThing { .. } => ErrorKind::NoSuchThing,
             Self::Refused { .. } => ErrorKind::Refused,
-            Self::Integrity { .. } => ErrorKind::Integrity,
+            Self::Integrity { .. } | Self::Lost { .. } => ErrorKind::Integrity,
             Self::TaskFailed { .. } => ErrorKind::Defect,
         }
     }
@@ -148,7 +156,8 @@ impl EngineError {
             | Self::Ambiguous { advice, .. }
             | Self::NoSuchThing { advice, .. }
             | Self::Refused { advice, .. }
-            | Self::Unreadable { advice, .. } => advice.clone(),
+            | Self::Unreadable { advice, .. }
+            | Self::Lost { advice, .. } => advice.clone(),
             Self::TaskFailed { .. } => {
                 "report it with the lines above: this is a defect; what is stored stays readable, run again"
                     .into()

@@ -10,6 +10,7 @@ mod order;
 mod range;
 mod settle;
 mod store;
+mod witness;
 mod writer;
 
 pub use copies::{Candidate, Choice, Selection, choose};
@@ -25,4 +26,5 @@ pub use range::RangeIndex;
 pub use settle::{Damaged, Settled};
 pub(crate) use store::SPAN_MAX;
 pub use store::{LogStore, RecordsSeen, UnreadableRecord};
+pub use witness::Witness;
 pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

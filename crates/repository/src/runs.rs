@@ -110,6 +110,18 @@ impl Repository {
         .await
     }
 
+    /// The records of runs of one kind since a moment, by their names, oldest first.
+    pub async fn run_names(
+        &self,
+        kind: &str,
+        since: Timestamp,
+    ) -> Result<Vec<(RunId, RunMoment)>, RepositoryError> {
+        let day = Key::new(since.strftime("facts/runs/%Y/%m/%d").to_string())?;
+        let objects = list_all(self.store(), &layout::runs_prefix()?, Some(&day)).await?;
+        let named = objects.iter().filter_map(|object| layout::of_run(&object.key));
+        Ok(named.filter(|(run, _)| run.kind() == kind).collect())
+    }
+
     /// A run's first record.
     pub async fn read_run_started(&self, run: &RunId) -> Result<RunStarted, RepositoryError> {
         let place = layout::run(run, RunMoment::Started)?;

@@ -10,8 +10,10 @@ mod attachment;
 mod cadence;
 mod outage;
 mod presence;
+mod told;
 
 pub use cadence::Cadence;
+pub(crate) use told::StreamsTold;
 
 use crate::{EngineError, Fact, Observer};
 use attachment::Attachment;
@@ -24,6 +26,7 @@ use presence::Presence;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use told::Telling;
 
 /// Whether a stream should go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,11 +175,25 @@ const REATTACH: Backoff = Backoff {
 impl StreamJob {
     /// Runs until stopped or until an error that waiting cannot cure. One that is stopped while the store takes nothing ends
     /// with what the store said: what it held is not stored.
-    pub async fn run(&self, log: &dyn LogSource, mut wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
+    pub async fn run(&self, log: &dyn LogSource, wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
+        let mut telling = Telling::default();
+        let outcome = self.follow(log, wish, &mut telling).await;
+        telling.ended(&self.repository, outcome).await
+    }
+
+    async fn follow(
+        &self,
+        log: &dyn LogSource,
+        mut wish: watch::Receiver<Wish>,
+        telling: &mut Telling,
+    ) -> Result<(), EngineError> {
         let (mut course, mut presence) = (Course::new(), Presence::default());
         loop {
             let mut unstored = Ok(());
-            match self.attach_once(log, &mut wish, &mut course, &mut presence).await {
+            match self
+                .attach_once(log, &mut wish, &mut course, &mut presence, telling)
+                .await
+            {
                 Ok(Left::Stopped) => return Ok(()),
                 Ok(Left::EpochOver) => (course.failures, presence) = (0, Presence::default()),
                 Ok(Left::SourceEnded) => course.failures += 1,
@@ -196,6 +213,7 @@ impl StreamJob {
         wish: &mut watch::Receiver<Wish>,
         course: &mut Course,
         presence: &mut Presence,
+        telling: &mut Telling,
     ) -> Result<Left, EngineError> {
         // What an attachment before this one left in live ranges alone: needs the store and the keys, never the source.
         if course.leftovers == Leftovers::Possible {
@@ -203,10 +221,11 @@ impl StreamJob {
             course.leftovers = Leftovers::None;
         }
         let attachment = Attachment::attach(self, log, course.origin, presence).await?;
+        telling.attached(&self.repository, &self.name).await?;
         course.attached();
         let (clock, mut progress) = (self.repository.clock(), Progress::Nothing);
         let began = clock.instant();
-        let left = attachment.follow(wish, &mut progress).await;
+        let left = attachment.follow(wish, &mut progress, telling).await;
         course.left(progress, clock.instant().saturating_sub(began), &left);
         left
     }

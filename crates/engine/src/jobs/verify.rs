@@ -10,16 +10,19 @@ mod lost;
 mod walk;
 
 use crate::EngineError;
+use crate::jobs::stream::StreamsTold;
+use crate::plan::{lost_log, missed_since, witness};
 use backstay_repository::{
-    AgeIdentity, BranchObjects, CheckFinding, HeadState, Hole, Indexed, Inventory, LineageRecord, LogCheck,
+    AgeIdentity, BranchObjects, CheckFinding, HeadState, Hole, Indexed, Invariant, Inventory, LineageRecord, LogCheck,
     LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
 };
 use backstay_source::LogFormat;
-use backstay_terms::{Branch, EngineKind, SourceName};
+use backstay_terms::{Branch, EngineKind, LogRange, Position, SourceName};
 use holes::Look;
 use jiff::SignedDuration;
 use lost::Backups;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use walk::Walk;
 
@@ -246,6 +249,12 @@ impl VerifyJob {
         self.backups(&inventory, &mut counts, verified).await?;
         let log = LogStore::new(&self.repository, engine, source);
         let records = self.facts(&log, &inventory, &mut counts, verified).await?;
+        if let Some(tells) = lost_log(&log, now).await? {
+            let next = format!("bring it back from a copy of the repository, or: backstay backup {source}");
+            let what = format!("all log of {source} is lost: {tells}, and nothing of it is stored any more");
+            let finding = CheckFinding::new(format!("the log of {source}"), Invariant::Log1, what);
+            verified.findings.push(finding.then(next));
+        }
         self.holes(&log, &inventory, &records, verified).await?;
         for branch in &inventory.branches {
             let size = segment_size(&records, &branch.branch);
@@ -312,7 +321,8 @@ impl VerifyJob {
         Ok(records)
     }
 
-    /// Holes of the log, and its indexes: they tell what was stored once. A mere listing opens them only for a hole.
+    /// Holes of the log, also at its end, and its indexes: they tell what was stored once. A mere listing opens all of them
+    /// only for a hole, and else the newest.
     async fn holes(
         &self,
         log: &LogStore,
@@ -320,7 +330,7 @@ impl VerifyJob {
         records: &[LineageRecord],
         verified: &mut Verified,
     ) -> Result<(), EngineError> {
-        let none = Indexed::new();
+        let witnessed = self.witnessed(log, inventory, records).await?;
         let look = |indexed| Look {
             log,
             inventory,
@@ -328,11 +338,14 @@ impl VerifyJob {
             indexed,
             now: self.repository.now(),
         };
-        if self.depth == Depth::Listed && look(&none).holes().await?.is_empty() {
+        if self.depth == Depth::Listed && look(&witnessed).holes().await?.is_empty() {
             return Ok(());
         }
-        let (indexed, findings) = log.check_indexes().await?;
+        let (mut indexed, findings) = log.check_indexes().await?;
         verified.findings.extend(findings);
+        for (branch, ranges) in &witnessed {
+            indexed.entry(*branch).or_default().extend(ranges);
+        }
         for hole in look(&indexed).holes().await? {
             match holes::finding(inventory.engine, &inventory.source, &hole) {
                 Some(finding) => verified.findings.push(finding),
@@ -340,6 +353,29 @@ impl VerifyJob {
             }
         }
         Ok(())
+    }
+
+    /// The last byte that each branch is known to have held.
+    async fn witnessed(
+        &self,
+        log: &LogStore,
+        inventory: &Inventory,
+        records: &[LineageRecord],
+    ) -> Result<Indexed, EngineError> {
+        let since = missed_since(log, self.repository.now());
+        let streams = StreamsTold::read(&self.repository, &inventory.source, since).await?;
+        let stored = inventory.branches.iter().map(|objects| objects.branch);
+        let branches: BTreeSet<Branch> = stored.chain(records.iter().map(|record| record.branch)).collect();
+        let mut witnessed = Indexed::new();
+        for branch in branches {
+            let told = witness(log, &branch, records, &streams, since).await?;
+            let last =
+                told.and_then(|told| LogRange::new(Position(told.reach.0.checked_sub(1)?), told.reach));
+            if let Some(last) = last {
+                witnessed.insert(branch, vec![last]);
+            }
+        }
+        Ok(witnessed)
     }
 
     async fn branch(

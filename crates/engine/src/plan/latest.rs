@@ -6,6 +6,7 @@
 //! Not here: the last record itself (resolve).
 
 use super::catalog::Catalog;
+use super::lost::{lost_end, lost_log, refuse_if_newer_is_lost};
 use super::resolve::last_record;
 use super::restore::{Request, show_time, stretch_of};
 use crate::{EngineError, Side};
@@ -30,6 +31,7 @@ pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<
             Err(
                 error @ (EngineError::Unreachable { .. }
                 | EngineError::Unreadable { .. }
+                | EngineError::Lost { .. }
                 | EngineError::Integrity { .. }),
             ) => return Ok(Some(error)),
             Err(error) => catalog.close(error)?,
@@ -42,7 +44,8 @@ async fn refuse_newest(catalog: &Catalog, request: &Request) -> Result<(), Engin
         return Ok(());
     };
     let stretch = stretch_of(catalog, head, log).await?;
-    refuse_unless_last(catalog, request, (head, log), stretch).await
+    refuse_unless_last(catalog, request, (head, log), stretch).await?;
+    refuse_if_newer_is_lost(catalog, request, head).await
 }
 
 /// The newest usable backup that is not of another lineage.
@@ -67,9 +70,9 @@ pub(super) async fn refuse_unless_last(
     stretch: Option<LogRange>,
 ) -> Result<(), EngineError> {
     let (head, log) = base;
-    if catalog.chain.is_none() {
-        return refuse_if_log_has_no_record(catalog).await;
-    }
+    let Some(chain) = &catalog.chain else {
+        return refuse_if_log_has_no_record(catalog, request.now).await;
+    };
     if let Some(part) = catalog.closed_beyond(stretch.map_or(log.start, |stretch| stretch.to)) {
         let last = match stretch {
             Some(stretch) => last_target(catalog, log, stretch).await,
@@ -83,9 +86,16 @@ pub(super) async fn refuse_unless_last(
     refuse_if_a_gap_follows(catalog, log, stretch).await?;
     match newest(catalog, request.now).await? {
         Some((newest, its)) if lies_beyond(its, log, stretch) => {
-            Err(unreached(catalog, request, newest, its).await)
+            return Err(unreached(catalog, request, newest, its).await);
         }
-        _ => Ok(()),
+        _ => {}
+    }
+    match lost_end(catalog, chain, request.now).await? {
+        Some(lost) => {
+            let last = last_target(catalog, log, stretch).await;
+            Err(lost.refusal(&catalog.source, &last))
+        }
+        None => Ok(()),
     }
 }
 
@@ -176,12 +186,21 @@ async fn end_of_log(catalog: &Catalog, request: &Request) -> Option<String> {
 }
 
 /// Without lineage records a source never streamed, and its newest base is its newest point. Log that no record speaks
-/// of says otherwise: the records are lost, and `latest` would go back behind what was confirmed.
-async fn refuse_if_log_has_no_record(catalog: &Catalog) -> Result<(), EngineError> {
-    let Some(range) = catalog.log.any_range().await? else {
+/// of says otherwise, as does a stream that was attached once: `latest` would go back behind what was confirmed.
+async fn refuse_if_log_has_no_record(catalog: &Catalog, now: Timestamp) -> Result<(), EngineError> {
+    let (log, source) = (&catalog.log, &catalog.source);
+    if let Some(tells) = lost_log(log, now).await? {
+        return Err(EngineError::Lost {
+            what: format!("all log of {source} is lost: {tells}, and nothing of it is stored any more"),
+            advice: format!(
+                "bring it back from a copy of the repository, or recover the newest backup itself: --to immediate; \
+                 and take a new backup now: backstay backup {source}"
+            ),
+        });
+    }
+    let Some(range) = log.any_range().await? else {
         return Ok(());
     };
-    let source = &catalog.source;
     Err(EngineError::Integrity {
         what: format!(
             "log of {source} is stored ({range}) and no record of its lineage: what is newest cannot be told"

@@ -6,6 +6,7 @@
 use super::catalog::Catalog;
 use super::earlier::{before_the_oldest, part_of_another};
 use super::latest::refuse_unless_last;
+use super::lost::refuse_if_newer_is_lost;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
 use crate::{EngineError, Side};
@@ -133,6 +134,7 @@ async fn plan_with_open(
         }
         if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
             refuse_if_contested(catalog, request, &plan)?;
+            refuse_if_newer_is_lost(catalog, request, head).await?;
             catalog
                 .unread
                 .refuse_older(catalog, request, &log, stretch)

@@ -73,6 +73,8 @@ pub struct WalStream {
     place: Place,
     feed: Feed,
     walk: Walk,
+    /// Reported when the first WAL has arrived.
+    held_back: Option<Lsn>,
     line: Flow,
     orders: VecDeque<Output>,
     ready: VecDeque<LogStep>,
@@ -114,19 +116,28 @@ impl WalStream {
         preceding: &Preceding,
     ) -> Result<WalStream, StreamError> {
         let begun = attach::attach(&options, resume).await?;
-        let (feed, first) = begin_feed(&options, &begun, begun.place.durable, Lsn::INVALID);
+        let (feed, first) = begin_feed(
+            &options,
+            &begun,
+            begun.place.durable,
+            begun.place.held_back.unwrap_or(Lsn::INVALID),
+        );
         let mut stream = WalStream {
             start: start_of(&begun),
             server: begun.server.clone(),
             place: begun.place,
             walk: Walk::begin(begun.wal_identity(), begun.place.from, preceding),
             feed,
+            held_back: begun.place.held_back,
             line: Flow::Over,
             orders: VecDeque::from([first]),
             ready: VecDeque::new(),
             options,
         };
         stream.take_line(begun.line);
+        if let Some(message) = begun.first {
+            stream.park(message);
+        }
         stream.carry_out().await?;
         Ok(stream)
     }
@@ -294,6 +305,9 @@ impl WalStream {
                         server_end,
                         server_time,
                     })?;
+                    if let Some(durable) = self.held_back.take() {
+                        self.input(Input::Durable(durable))?;
+                    }
                     self.cut(begins, bytes)
                 }
             },
@@ -459,6 +473,7 @@ async fn switch(
         timeline,
         from,
         durable: Lsn::INVALID,
+        held_back: None,
     };
     let begun = attach::begin(connection, &options, server, lineage, place, history).await?;
     Ok(Some(Switched { switch, begun }))

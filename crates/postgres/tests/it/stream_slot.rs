@@ -162,3 +162,73 @@ async fn a_slot_that_was_given_up_is_a_gap_behind_which_it_keeps_wal_again() {
     );
     assert_eq!(server.value(status).await, "reserved");
 }
+
+#[tokio::test]
+async fn an_attempt_that_finds_a_gap_leaves_a_new_slot_where_it_stands_so_that_all_it_keeps_is_read() {
+    let server = server_with(&["max_wal_size = 2MB", "min_wal_size = 2MB"]).await;
+    let mut stream = attach(&server, None, Resume::Fresh).await;
+    let resume = after(&stream, 1, Lsn::from(stream.start().from).plus(100));
+    let _ = step(&mut stream).await;
+    drop(stream);
+    for _ in 0..2 {
+        work(&server, 8000).await;
+        server.sql("CHECKPOINT").await;
+    }
+    // What a new slot keeps: all from the last checkpoint on.
+    work(&server, 8000).await;
+    let mut stream = WalStream::attach(options(&server, Some("backstay")), resume, &Preceding::none())
+        .await
+        .unwrap();
+    let error = tokio::time::timeout(PATIENCE, stream.next()).await.unwrap();
+    assert_eq!(kind(error.unwrap_err()), SourceErrorKind::LogGone);
+    drop(stream);
+    let kept = lsn(&server, "SELECT restart_lsn FROM pg_replication_slots").await;
+    let Resume::After { position, .. } = resume else {
+        panic!("made so above")
+    };
+    assert!(kept > Lsn::from(position), "{kept}");
+
+    let mut stream = attach(&server, Some("backstay"), Resume::Fresh).await;
+    let from = stream.start().from;
+    assert_eq!(from, Position(kept.0 / SEGMENT * SEGMENT));
+    let end = flushed(&server).await;
+    let mut read = Kept::default();
+    read.read_to_without_confirming(&mut stream, end).await;
+    read.assert_equals_files(&server, 1);
+    // Nothing is reported before it is stored.
+    let restart = "SELECT restart_lsn FROM pg_replication_slots";
+    assert_eq!(lsn(&server, restart).await, kept);
+    confirm(&mut stream, end).await;
+    stream.finish().await.unwrap();
+    assert_eq!(lsn(&server, restart).await, end);
+}
+
+#[tokio::test]
+async fn a_stream_that_resumes_at_a_border_reads_the_segment_before_it_once_more_if_the_server_has_it() {
+    let server = server_with(&["max_wal_size = 2MB", "min_wal_size = 2MB"]).await;
+    let mut stream = attach(&server, Some("backstay"), Resume::Fresh).await;
+    work(&server, 3000).await;
+    let border = Lsn(flushed(&server).await.0 / SEGMENT * SEGMENT);
+    let resume = after(&stream, 1, border);
+    Kept::default().read_to(&mut stream, border).await;
+    confirm(&mut stream, border).await;
+    stream.finish().await.unwrap();
+    let mut stream = attach(&server, Some("backstay"), resume).await;
+    assert_eq!(stream.start().from, Position(border.0 - SEGMENT));
+    let mut again = Kept::default();
+    again.read_to(&mut stream, border).await;
+    again.assert_equals_files(&server, 1);
+    stream.finish().await.unwrap();
+    // The slot keeps nothing before the border.
+    for _ in 0..3 {
+        work(&server, 8000).await;
+        server.sql("CHECKPOINT").await;
+    }
+    let before = format!(
+        "SELECT count(*) FROM pg_ls_waldir() WHERE name = pg_walfile_name('{}'::pg_lsn)",
+        Lsn(border.0 - SEGMENT + 1)
+    );
+    assert_eq!(server.value(&before).await, "0");
+    let stream = attach(&server, Some("backstay"), resume).await;
+    assert_eq!(stream.start().from, Position(border.0));
+}

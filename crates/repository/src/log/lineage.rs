@@ -91,6 +91,9 @@ pub struct LineageRecord {
     pub segment_size: u64,
     /// The end of the server's log at that moment.
     pub server_end: Position,
+    /// Up to here the lineage was stored when a stream resumed it; none if it did not, or its writer did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontier: Option<Position>,
     /// What an adoption passes over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over: Vec<PassedOver>,

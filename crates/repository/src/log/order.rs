@@ -70,6 +70,7 @@ mod tests {
             epoch: id("log"),
             segment_size: 16 << 20,
             server_end: Position(0),
+            frontier: None,
             over: vec![],
         }
     }

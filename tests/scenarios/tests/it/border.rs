@@ -3,14 +3,16 @@
 
 use crate::stream::{copy_directory, end_of_log, on_disk};
 use backstay_clock::SystemClock;
+use backstay_engine::jobs::adopt::adopt;
 use backstay_engine::{ErrorKind, Fact};
+use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_repository::layout::Level;
 use backstay_repository::{LogStore, StoredRange};
 use backstay_scenarios::World;
-use backstay_source::RecoveryStop;
+use backstay_source::{RecoveryAction, RecoveryStop};
 use backstay_store::{Key, MemoryStore, Prefix, Store, list_all};
 use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Lsn, Position, RecoveryTarget};
-use backstay_testkit::pg::{PgOptions, PgServer, Stop};
+use backstay_testkit::pg::{PgOptions, PgServer, Stop, free_port};
 use std::sync::Arc;
 
 const SEGMENT: u64 = 16 << 20;
@@ -139,7 +141,8 @@ async fn a_server_that_differs_before_the_border_begins_a_lineage() {
         "nothing is joined to the first life"
     );
     let record = &known.last().unwrap().record;
-    assert_eq!((record.parent, record.from), (None, border));
+    // All of the segment before the border is compared, and nothing of it is the same.
+    assert_eq!((record.parent, record.from), (None, Position(border.0 - SEGMENT)));
 }
 
 /// Removes one settled range in the middle and every other copy of its positions, as if its upload had never arrived.
@@ -209,4 +212,109 @@ async fn a_range_that_later_ones_overtook_is_named_until_it_is_read_again() {
         catalog.bytes_in(whole).await.unwrap() == on_disk(&server, whole.from, end),
         "the server's own bytes"
     );
+}
+
+/// Streams until the log ends exactly at a border of segments, and stops there.
+async fn stop_at_a_border(server: &PgServer, world: &World) -> Position {
+    for _ in 0..10 {
+        let running = world.stream(world.source(server.conninfo()));
+        server.sql("SELECT pg_switch_wal()").await;
+        running.until_durable(end_of_log(server).await).await;
+        running.stop().await.unwrap();
+        let log = LogStore::new(&world.repository, EngineKind::Postgres, &world.name);
+        let frontier = log.known().await.unwrap().last().unwrap().frontier.unwrap();
+        if frontier.0.is_multiple_of(SEGMENT) {
+            return frontier;
+        }
+    }
+    panic!("the server wrote something after every switch");
+}
+
+/// The tables of a copy of what was stored last.
+async fn tables(server: &PgServer, world: &World, into: &str) -> Vec<String> {
+    let options = RestoreOptions::new(server.room().path().join(into), Arc::new(SystemClock::new()));
+    let sockets = server.room().path().to_owned();
+    let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
+    let target = RecoveryTarget::Latest;
+    let restored = world
+        .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
+        .await
+        .unwrap();
+    directory.stop().await.unwrap();
+    let rows = restored.evidence.unwrap().rows;
+    rows.into_iter()
+        .map(|(_, table, rows)| format!("{table} {rows}"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_lives_of_one_server_that_stand_at_the_same_border_are_told_apart() {
+    let conf = vec!["wal_keep_size = 1GB".to_owned(), "autovacuum = off".to_owned()];
+    let options = PgOptions {
+        conf,
+        ..PgOptions::default()
+    };
+    let mut server = PgServer::start_with(options).await;
+    let world = World::new().await;
+    let running = world.stream(world.source(server.conninfo()));
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+        .await;
+    let scratch = server.room().dir("scratch");
+    world
+        .backup(world.source(server.conninfo()), &scratch)
+        .await
+        .unwrap();
+    // More than arrives at once: what both have proves that they were one.
+    server
+        .sql("INSERT INTO t SELECT generate_series(101, 20000)")
+        .await;
+    running.until_durable(end_of_log(&server).await).await;
+    running.stop().await.unwrap();
+    server.stop(Stop::Fast).await;
+    let snapshot = server.room().path().join("snapshot");
+    copy_directory(server.data_dir(), &snapshot);
+
+    server.run().await;
+    server
+        .sql("CREATE TABLE one AS SELECT generate_series(1, 70) AS n")
+        .await;
+    let border = stop_at_a_border(&server, &world).await;
+    server.stop(Stop::Fast).await;
+    // The same words: nothing is longer or shorter, and what follows the border follows either life.
+    let other = PgServer::start_on(&snapshot, &["wal_keep_size=1GB", "autovacuum=off"])
+        .await
+        .unwrap();
+    other
+        .sql("CREATE TABLE two AS SELECT generate_series(1, 70) AS n")
+        .await;
+    while end_of_log(&other).await < Lsn::from(border) {
+        other.sql("SELECT pg_switch_wal()").await;
+    }
+    other.sql("INSERT INTO t SELECT generate_series(1, 11)").await;
+    let facts = follow_to_the_end(&other, &world).await;
+    assert!(
+        facts.iter().any(|fact| matches!(fact, Fact::LineageBegan { .. })),
+        "{facts:?}"
+    );
+    let refused = world.plan(&RecoveryTarget::Latest).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+    let expected = [
+        ("first", vec!["public.one 70", "public.t 20000"]),
+        ("last", vec!["public.t 20011", "public.two 70"]),
+    ];
+    let records = world.catalog().await.unwrap().records;
+    let branches: Vec<Branch> = records.iter().map(|record| record.branch).collect();
+    for (which, tables_then) in expected {
+        let catalog = world.catalog().await.unwrap();
+        let chosen = if which == "first" {
+            branches.first()
+        } else {
+            branches.last()
+        };
+        adopt(&world.repository, &catalog, *chosen.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(tables(&other, &world, which).await, tables_then, "{which}");
+    }
 }

@@ -134,6 +134,15 @@ impl FakeServer {
         }
     }
 
+    /// The start of the file that holds what was stored last, or where that is gone, of the one that comes next.
+    fn begins(&self, resume: Resume, position: u64) -> u64 {
+        let start = |position: u64| position / SEGMENT * SEGMENT;
+        match resume {
+            Resume::After { .. } if start(position - 1) >= self.kept_from => start(position - 1),
+            _ => start(position),
+        }
+    }
+
     fn told(&self, position: u64) {
         *self.slot.lock().unwrap() = position;
     }
@@ -170,11 +179,17 @@ impl LogSource for FakeSource {
         if let Some(kind) = server.refusals.lock().unwrap().pop_front() {
             return Err(error(kind));
         }
+        let mut held_back = None;
         let position = match resume {
             Resume::Fresh => server.slot(),
-            // As a server does: it believes the first report before it looks for the bytes.
+            // As a server does: it believes the first report before it looks for the bytes. What would move the slot back the
+            // adapter reports when they have arrived.
             Resume::After { position, .. } => {
-                server.told(position.0);
+                if server.slot() <= position.0 {
+                    server.told(position.0);
+                } else {
+                    held_back = Some(position.0);
+                }
                 position.0
             }
             Resume::At { position, .. } => position.0,
@@ -185,7 +200,7 @@ impl LogSource for FakeSource {
         let identity = server.identity();
         let start = LogStart {
             timeline: server.timeline,
-            from: Position(position / SEGMENT * SEGMENT),
+            from: Position(server.begins(resume, position)),
             history: identity.history.clone(),
             identity,
         };
@@ -197,6 +212,7 @@ impl LogSource for FakeSource {
             server,
             start,
             at,
+            held_back,
             end,
             broken,
         }))
@@ -211,6 +227,8 @@ struct Following {
     server: Arc<FakeServer>,
     start: LogStart,
     at: u64,
+    /// Reported with the first bytes.
+    held_back: Option<u64>,
     end: watch::Receiver<u64>,
     broken: watch::Receiver<Vec<SourceErrorKind>>,
 }
@@ -241,6 +259,9 @@ impl LogReader for Following {
         let to = (at + 10_000).min(at / SEGMENT * SEGMENT + SEGMENT).min(end);
         let bytes = Bytes::from(log_bytes(u64::from(self.server.timeline), at, to));
         let begins = Position(std::mem::replace(&mut self.at, to));
+        if let Some(durable) = self.held_back.take() {
+            self.server.told(durable);
+        }
         let facts = LogFacts::default();
         Ok(LogStep::Piece(LogPiece { begins, bytes, facts }))
     }

@@ -134,6 +134,22 @@ async fn log_that_is_lost_under_a_running_stream_is_told_within_the_hour_and_onc
 }
 
 #[tokio::test]
+async fn what_was_stored_last_is_missed_by_a_stream_that_runs() {
+    let scene = Scene::new().await;
+    let last = scene.shelf.names(&format!("/{:016x}-", 4 * SEGMENT));
+    for key in last {
+        scene.shelf.remove(key.as_str()).await;
+    }
+    let end = LogRange {
+        from: Position(4 * SEGMENT),
+        to: Position(4 * SEGMENT + 5000),
+    };
+    scene.until(|_| !scene.lost().is_empty()).await;
+    assert_eq!(scene.lost(), [end]);
+    scene.running.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_loss_is_found_by_a_stream_whose_attachments_never_last_an_hour() {
     let scene = Scene::new().await;
     scene.hang_up().await;
@@ -152,7 +168,10 @@ async fn what_the_server_still_has_of_a_loss_is_stored_again_by_the_next_attachm
     let scene = Scene::new().await;
     scene.shelf.remove(&settled(segment(2))).await;
     scene.hang_up().await;
-    scene.until(|_| scene.server.slot() == 4 * SEGMENT + 5000).await;
+    let again = |fact: &&Fact| matches!(fact, Fact::RangeStored { from, level: "settled", .. } if *from == segment(2).from);
+    scene
+        .until(|running| running.facts().iter().filter(again).count() == 2)
+        .await;
     assert_eq!(scene.gaps().await, []);
     scene.pass(100).await;
     assert_eq!(scene.lost(), []);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod border;
+mod catching_up;
 mod closed_log;
 mod crashes;
 mod damage;
@@ -17,8 +18,10 @@ mod hidden_records;
 mod jobs_sweep;
 mod lineages;
 mod losses;
+mod lost_end;
 mod lost_while_streaming;
 mod memory;
+mod moved;
 mod other_engines;
 mod outage;
 mod python;

@@ -111,6 +111,7 @@ async fn log(repository: &Repository) {
         epoch: epoch.clone(),
         segment_size: SEGMENT,
         server_end: Position(BEGINS),
+        frontier: None,
         over: vec![],
     };
     log.put_record(&record).await.unwrap();

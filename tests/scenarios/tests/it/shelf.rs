@@ -228,6 +228,23 @@ impl Shelf {
 
     /// An attach record.
     pub async fn attach(&self, branch: Branch, from: u64, parent: Option<Parent>, history: Option<&str>) {
+        self.attach_at(branch, from, parent, history, None).await;
+    }
+
+    /// The attach record of a stream that resumed where the log ended.
+    pub async fn resume(&self, branch: Branch, from: u64, frontier: u64) {
+        self.attach_at(branch, from, None, None, Some(Position(frontier)))
+            .await;
+    }
+
+    async fn attach_at(
+        &self,
+        branch: Branch,
+        from: u64,
+        parent: Option<Parent>,
+        history: Option<&str>,
+        frontier: Option<Position>,
+    ) {
         let repository = self.open().await;
         let log = LogStore::new(&repository, EngineKind::Postgres, &name());
         let digest = history.map(|text| backstay_repository::history_digest(text.as_bytes()));
@@ -245,10 +262,11 @@ impl Shelf {
             from: Position(from),
             history: digest,
             parent,
-            reason: AttachReason::First,
+            reason: frontier.map_or(AttachReason::First, |_| AttachReason::Resumed),
             epoch: repository.new_id("log").unwrap(),
             segment_size: self.segment,
             server_end: Position(from),
+            frontier,
             over: vec![],
         };
         log.put_record(&record).await.unwrap();

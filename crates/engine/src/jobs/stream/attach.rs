@@ -61,15 +61,7 @@ impl Attaching {
         let old = self.branch;
         if old.timeline == identity.place.timeline {
             return match (self.reason, on_timeline) {
-                (AttachReason::Resumed, Lineages::Several) => Attaching {
-                    branch: Branch {
-                        lineage: new_lineage(chance),
-                        ..old
-                    },
-                    reason: AttachReason::Unproven,
-                    frontier: None,
-                    ..self
-                },
+                (AttachReason::Resumed, Lineages::Several) => self.apart(chance),
                 _ => Attaching {
                     frontier: None,
                     ..self
@@ -91,6 +83,21 @@ impl Attaching {
             }),
             frontier: None,
             history: identity.history.as_deref().map(history_digest),
+        }
+    }
+}
+
+impl Attaching {
+    /// The same where nothing could be compared: in a lineage of its own, because there is another one to mistake it for.
+    pub fn apart(self, chance: u64) -> Attaching {
+        Attaching {
+            branch: Branch {
+                lineage: new_lineage(chance),
+                ..self.branch
+            },
+            reason: AttachReason::Unproven,
+            frontier: None,
+            ..self
         }
     }
 }
@@ -138,8 +145,13 @@ pub(crate) fn presented(identity: &Identity) -> Presented {
 }
 
 /// Decides for this server. Where a record that cannot be opened may be of the lineage to go on with, another one begins: bytes of
-/// two histories must not meet in one, and a source whose log is not stored is not protected.
-pub(crate) async fn find(log: &LogStore, identity: &Identity, chance: u64) -> Result<Attaching, EngineError> {
+/// two histories must not meet in one, and a source whose log is not stored is not protected. The second is what an attachment
+/// before this one found stored beyond where this one goes on: that is lost.
+pub(crate) async fn find(
+    log: &LogStore,
+    identity: &Identity,
+    chance: u64,
+) -> Result<(Attaching, Option<LogRange>), EngineError> {
     let presented = presented(identity);
     let lineages = log.known_lineages().await?;
     let known = &lineages.known;
@@ -156,13 +168,18 @@ pub(crate) async fn find(log: &LogStore, identity: &Identity, chance: u64) -> Re
         let reason = AttachReason::Unproven;
         attach = Attach::Begin { reason, parent: None };
     }
-    Ok(match attach {
+    let mut lost = None;
+    let attaching = match attach {
         Attach::Resume { branch, frontier } => {
             let record = known
                 .iter()
                 .find(|k| k.record.branch == branch)
                 .map(|k| &k.record);
             let history = record.and_then(|record| record.history.clone());
+            lost = record.and_then(|record| {
+                let goes_on = frontier.unwrap_or(record.from);
+                LogRange::new(goes_on, record.frontier?).filter(|lost| !lost.is_mark())
+            });
             Attaching {
                 branch,
                 reason: AttachReason::Resumed,
@@ -186,7 +203,8 @@ pub(crate) async fn find(log: &LogStore, identity: &Identity, chance: u64) -> Re
                 history: presented.history,
             }
         }
-    })
+    };
+    Ok((attaching, lost))
 }
 
 /// Stores the record of an attachment and the history files that it rests on.
@@ -221,6 +239,7 @@ pub(crate) async fn record(
         epoch: epoch.clone(),
         segment_size: identity.segment_size,
         server_end: identity.place.position,
+        frontier: attaching.frontier,
         over: vec![],
     };
     Ok(log.put_record(&record).await?)
@@ -274,13 +293,25 @@ pub(crate) struct Overlap {
 }
 
 impl Overlap {
-    /// Reads them back; none if nothing is stored there or this process cannot open it.
+    /// Reads them back; none if nothing is stored there or this process cannot open it. `preceding` is what is stored before
+    /// the border where the stream resumes, if it does at one: all of that is compared, because a file that was left early
+    /// ends with zeros.
     pub async fn read(
         log: &LogStore,
         branch: &Branch,
         from: Position,
         frontier: Position,
+        preceding: &Preceding,
     ) -> Result<Option<Overlap>, EngineError> {
+        if !preceding.bytes.is_empty() && preceding.ends() == frontier && from <= preceding.begins {
+            return Ok(Some(Overlap {
+                range: LogRange {
+                    from: preceding.begins,
+                    to: frontier,
+                },
+                stored: preceding.bytes.clone(),
+            }));
+        }
         let begins = from.max(Position(frontier.0.saturating_sub(COMPARED)));
         let Some(range) = LogRange::new(begins, frontier).filter(|range| !range.is_mark()) else {
             return Ok(None);

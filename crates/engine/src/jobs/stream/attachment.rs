@@ -6,6 +6,7 @@
 use super::attach::{Attaching, Lineages, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::presence::Presence;
+use super::told::Telling;
 use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
 use crate::plan::{present, rivals, stored_chain};
 use crate::supervisor::Supervisor;
@@ -20,9 +21,10 @@ use backstay_source::{
 };
 use backstay_terms::{Branch, LogMark, LogRange, Position};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::warn;
 
 /// A stream that is attached.
 pub(crate) struct Attachment<'a> {
@@ -37,6 +39,8 @@ pub(crate) struct Attachment<'a> {
     looks: Supervisor<Result<Vec<LogRange>, RepositoryError>>,
     presence: &'a mut Presence,
     progress: Progress,
+    /// How far each branch is stored by this attachment.
+    reached: BTreeMap<Branch, Position>,
     moments: Moments,
     mark: Option<LogMark>,
     file_size: u64,
@@ -52,7 +56,10 @@ impl<'a> Attachment<'a> {
     ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
-        let mut attaching = find(&log, &identity, job.repository.chance()).await?;
+        let (mut attaching, lost) = find(&log, &identity, job.repository.chance()).await?;
+        if let Some(lost) = lost {
+            tell_lost(job, &log, attaching.branch, lost).await?;
+        }
         if origin != Origin::Frontier {
             let on_timeline = Lineages::on_timeline_of(&log, &attaching.branch).await?;
             attaching = attaching.after_gap(&identity, job.repository.chance(), on_timeline);
@@ -66,14 +73,21 @@ impl<'a> Attachment<'a> {
             }
             answer => answer?,
         };
-        Self::begin(job, log, reader, attaching, presence).await
+        if attaching.frontier == Some(reader.start().from) {
+            let on_timeline = Lineages::on_timeline_of(&log, &attaching.branch).await?;
+            warn!(branch = %attaching.branch, "the source has nothing any more of what is stored last: nothing can be compared");
+            if on_timeline == Lineages::Several {
+                attaching = attaching.apart(job.repository.chance());
+            }
+        }
+        Self::begin(job, log, reader, (attaching, preceding), presence).await
     }
 
     async fn begin(
         job: &'a StreamJob,
         log: LogStore,
         reader: Box<dyn LogReader>,
-        attaching: Attaching,
+        (attaching, preceding): (Attaching, Preceding),
         presence: &'a mut Presence,
     ) -> Result<Attachment<'a>, EngineError> {
         let start = reader.start().clone();
@@ -84,7 +98,9 @@ impl<'a> Attachment<'a> {
         let (id, now) = (repository.new_id("attach")?, repository.now());
         record(&log, &attaching, &start.identity, &epoch, start.from, id, now).await?;
         let overlap = match attaching.frontier {
-            Some(frontier) => Overlap::read(&log, &attaching.branch, start.from, frontier).await?,
+            Some(frontier) => {
+                Overlap::read(&log, &attaching.branch, start.from, frontier, &preceding).await?
+            }
             None => None,
         };
         tell_attached(job, &attaching, start.from);
@@ -107,6 +123,7 @@ impl<'a> Attachment<'a> {
             looks: Supervisor::new(),
             presence,
             progress: Progress::Nothing,
+            reached: BTreeMap::new(),
             moments,
             mark: None,
             file_size: start.identity.segment_size,
@@ -119,12 +136,16 @@ impl<'a> Attachment<'a> {
         mut self,
         wish: &mut watch::Receiver<Wish>,
         progress: &mut Progress,
+        telling: &mut Telling,
     ) -> Result<Left, EngineError> {
         let left = match self.read(wish).await {
             Ok(left) => self.drain().await.map(|()| left),
             Err(error) => Err(error),
         };
         *progress = self.progress;
+        for (branch, reach) in std::mem::take(&mut self.reached) {
+            telling.stored(branch, reach);
+        }
         self.looks.stop().await;
         if left.is_err() {
             self.uploads.stop().await;
@@ -311,6 +332,7 @@ impl<'a> Attachment<'a> {
         });
         self.presence.reaches(durable.position());
         if self.writer.state().appended != Position::default() {
+            self.reached.insert(self.writer.branch(), durable.position());
             self.reader.confirm(&durable).await?;
             self.job.observer.observe(&Fact::LogDurable {
                 position: durable.position(),
@@ -474,6 +496,21 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
 
 fn is_at_switch(origin: Origin, resume: Resume) -> bool {
     origin == Origin::Frontier && matches!(resume, Resume::At { .. })
+}
+
+/// Says which positions are missing of those that were stored once.
+async fn tell_lost(
+    job: &StreamJob,
+    log: &LogStore,
+    branch: Branch,
+    lost: LogRange,
+) -> Result<(), EngineError> {
+    let stored = log.ranges(&branch, Some(lost.from)).await?;
+    let covered = stretches(stored.iter().map(|stored| &stored.name.range));
+    for LogRange { from, to } in missing(lost, &covered) {
+        job.observer.observe(&Fact::LogLost { from, to });
+    }
+    Ok(())
 }
 
 /// Says it at each attachment, until somebody chooses. `own` is what the stream attached to: if it was passed over, what it

@@ -6,11 +6,11 @@
 
 use super::error::StreamError;
 use super::identity::{Lineage, history_of, lineage};
-use super::{Slot, StreamOptions};
-use crate::connection::{Connection, CopyBoth, CopyBothStart, Mode};
+use super::{Slot, StreamOptions, is_keepalive};
+use crate::connection::{Connection, CopyBoth, CopyBothMessage, CopyBothStart, Mode};
 use crate::error::{PostgresError, SqlState};
 use crate::replication::command::{self, ServerIdentity, SlotLife, SlotPosition, SlotReserve};
-use crate::replication::feed::Marks;
+use crate::replication::feed::{Marks, SILENCE_MAX};
 use crate::replication::version::{Dialect, SlotReading};
 use crate::timeline::{Ancestry, History};
 use crate::wal::{VersionFacts, WalIdentity};
@@ -37,6 +37,9 @@ pub(super) struct Place {
     /// What the first report says. The server moves the slot there at once, unless it is 0
     /// (walsender.c, ProcessStandbyReplyMessage).
     pub(super) durable: Lsn,
+    /// What is durable and is reported only once WAL from there has arrived: a slot that stands later would be moved back
+    /// to what the server may have removed, and where its WAL begins would be forgotten.
+    pub(super) held_back: Option<Lsn>,
 }
 
 /// A stream that has begun, or one that had nothing to send.
@@ -48,6 +51,8 @@ pub(super) struct Begun {
     pub(super) history: Option<History>,
     pub(super) marks: Marks,
     pub(super) line: Line,
+    /// What was read of the stream already.
+    pub(super) first: Option<CopyBothMessage>,
 }
 
 /// The connection in one of its two shapes.
@@ -73,8 +78,52 @@ impl Begun {
     }
 }
 
-/// Connects and begins.
+/// Connects and begins. Where what is stored ends at a border of files, the file before it is read once more if the server
+/// still has it: else nothing of what is stored could be compared with the server's.
 pub(super) async fn attach(options: &StreamOptions, resume: Resume) -> Result<Begun, StreamError> {
+    let begun = attach_from(options, resume, Border::FileBefore).await?;
+    let Resume::After { position, .. } = resume else {
+        return Ok(begun);
+    };
+    if begun.place.from.plus(begun.server.segment_size.bytes()) != Lsn::from(position) {
+        return Ok(begun);
+    }
+    match with_first_wal(options, begun).await {
+        Err(StreamError::Gap { .. }) => attach_from(options, resume, Border::Exactly).await,
+        answer => answer,
+    }
+}
+
+/// Where a stream begins whose stored log ends at a border of files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Border {
+    FileBefore,
+    Exactly,
+}
+
+/// Waits for the first WAL: a server says only when it reads a file that it has removed it.
+async fn with_first_wal(options: &StreamOptions, mut begun: Begun) -> Result<Begun, StreamError> {
+    let Line::Streaming(stream) = &mut begun.line else {
+        return Ok(begun);
+    };
+    loop {
+        let received = tokio::select! {
+            received = stream.recv() => received,
+            () = options.clock.sleep(SILENCE_MAX) => {
+                let host = stream.host().to_owned();
+                return Err(StreamError::Silent { host, waited: SILENCE_MAX });
+            }
+        };
+        let place = begun.place;
+        let message = received.map_err(|error| StreamError::of_server(error, place.from, place.timeline))?;
+        if !is_keepalive(&message) {
+            begun.first = Some(message);
+            return Ok(begun);
+        }
+    }
+}
+
+async fn attach_from(options: &StreamOptions, resume: Resume, border: Border) -> Result<Begun, StreamError> {
     let mut connection = Connection::connect(&options.conninfo, Mode::Replication).await?;
     let lineage = lineage(&mut connection).await?;
     let (identity, newest) = (lineage.place, lineage.history.clone());
@@ -97,7 +146,8 @@ pub(super) async fn attach(options: &StreamOptions, resume: Resume) -> Result<Be
                 timeline: Timeline(timeline),
                 position: position.into(),
             };
-            resumed_place(&server, &identity, newest.as_ref(), stored)?
+            let place = resumed_place(&server, &identity, newest.as_ref(), stored, border)?;
+            slot.map_or(place, |slot| place.not_before(slot))
         }
         Resume::At {
             timeline, position, ..
@@ -108,7 +158,7 @@ pub(super) async fn attach(options: &StreamOptions, resume: Resume) -> Result<Be
             };
             Place {
                 durable: Lsn::INVALID,
-                ..resumed_place(&server, &identity, newest.as_ref(), wanted)?
+                ..resumed_place(&server, &identity, newest.as_ref(), wanted, Border::Exactly)?
             }
         }
     };
@@ -144,7 +194,22 @@ pub(super) async fn begin(
         history,
         marks,
         line,
+        first: None,
     })
+}
+
+impl Place {
+    /// A report must not move a slot to before where it stands.
+    fn not_before(self, slot: SlotPosition) -> Place {
+        match slot.restart {
+            Some(restart) if restart <= self.durable => self,
+            _ => Place {
+                durable: Lsn::INVALID,
+                held_back: Some(self.durable),
+                ..self
+            },
+        }
+    }
 }
 
 async fn describe(connection: &mut Connection, identity: &ServerIdentity) -> Result<Server, StreamError> {
@@ -223,6 +288,7 @@ fn fresh_place(
         timeline: identity.timeline,
         from,
         durable: Lsn::INVALID,
+        held_back: None,
     }
 }
 
@@ -237,6 +303,7 @@ fn resumed_place(
     identity: &ServerIdentity,
     newest: Option<&History>,
     stored: Stored,
+    border: Border,
 ) -> Result<Place, StreamError> {
     let Stored { timeline, position } = stored;
     let behind = StreamError::Behind {
@@ -260,11 +327,16 @@ fn resumed_place(
             });
         }
     }
-    let from = server.segment_size.start_of_segment_holding(position);
+    // The last stored byte lies before a border where the log ends at one.
+    let last = match border {
+        Border::FileBefore => Lsn(position.0.saturating_sub(1)),
+        Border::Exactly => position,
+    };
     Ok(Place {
         timeline,
-        from,
+        from: server.segment_size.start_of_segment_holding(last),
         durable: position,
+        held_back: None,
     })
 }
 
@@ -325,7 +397,7 @@ mod tests {
             timeline: Timeline(timeline),
             position: Lsn(position),
         };
-        match resumed_place(&server(), identity, history, stored) {
+        match resumed_place(&server(), identity, history, stored, Border::FileBefore) {
             Ok(place) => format!(
                 "{} from {}, durable {}",
                 place.timeline, place.from, place.durable
@@ -347,8 +419,34 @@ mod tests {
         );
         assert_eq!(
             resumed(1, 4 * MIB, &identity(2, 9 * MIB), Some(&history)),
-            "1 from 0/400000, durable 0/400000"
+            "1 from 0/300000, durable 0/400000",
+            "the file before a border, to have something to compare"
         );
+    }
+
+    #[test]
+    fn a_first_report_never_moves_a_slot_to_before_where_it_stands() {
+        let place = Place {
+            timeline: Timeline(1),
+            from: Lsn(3 * MIB),
+            durable: Lsn(3 * MIB + 5),
+            held_back: None,
+        };
+        let reported = |restart: Option<u64>| {
+            let slot = SlotPosition {
+                restart: restart.map(Lsn),
+                timeline: None,
+            };
+            let Place {
+                durable, held_back, ..
+            } = place.not_before(slot);
+            (durable.0, held_back.map(|held| held.0))
+        };
+        let durable = place.durable.0;
+        assert_eq!(reported(Some(2 * MIB)), (durable, None));
+        assert_eq!(reported(Some(durable)), (durable, None));
+        assert_eq!(reported(Some(durable + 1)), (0, Some(durable)));
+        assert_eq!(reported(None), (0, Some(durable)));
     }
 
     #[test]

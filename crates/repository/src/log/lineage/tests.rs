@@ -25,6 +25,7 @@ fn known(timeline: u32, lineage: u32, history: Option<&str>, frontier: Option<u6
         epoch: id(),
         segment_size: 16 << 20,
         server_end: Position(0),
+        frontier: None,
         over: vec![],
     };
     Known {

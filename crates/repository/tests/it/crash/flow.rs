@@ -168,6 +168,7 @@ impl Stream<'_> {
             epoch: self.writer.epoch().clone(),
             segment_size: FILE,
             server_end: END,
+            frontier: None,
             over: vec![],
         };
         self.log.put_record(&record).await

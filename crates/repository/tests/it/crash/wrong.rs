@@ -64,6 +64,7 @@ fn record(
         epoch: writer.epoch().clone(),
         segment_size: FILE,
         server_end: START,
+        frontier: None,
         over: vec![],
     })
 }

@@ -374,6 +374,7 @@ async fn stream(repository: &Repository, lineage: u32) {
         epoch: writer.epoch().clone(),
         segment_size: 4096,
         server_end: range(500, 500).from,
+        frontier: None,
         over: vec![],
     };
     log.put_record(&record).await.unwrap();
