@@ -1,14 +1,15 @@
 //! `list`: the backups.
 
-use super::seen::{NO_SERVICES, Seen, show_range};
+use super::seen::{NO_SERVICES, Seen, exit_of, show_range};
 use crate::cli::Services;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::render::table::{Column, Table};
 use crate::session::Session;
 use crate::units::count;
-use backstay_engine::plan::Unreadable;
+use backstay_engine::plan::{LostBackup, Unreadable};
 use backstay_repository::{Head, HeadVerdict};
 use serde_json::{Value, json};
 
@@ -39,15 +40,18 @@ struct List {
 
 impl List {
     fn hint(&self) -> String {
-        let none = |seen: &&Seen| seen.heads.is_empty() && seen.unread.heads.is_empty();
-        let empty = self.seen.iter().filter(none);
+        let none =
+            |seen: &&Seen| seen.heads.is_empty() && seen.unread.heads.is_empty() && seen.lost.is_empty();
+        let told = |seen: &&Seen| seen.trouble.is_none();
+        let empty = self.seen.iter().filter(none).filter(told);
         let hint = |seen: &Seen| {
             format!(
                 "{0} has no backup yet; take one: backstay backup {0}\n",
                 seen.service
             )
         };
-        empty.map(hint).collect()
+        let untold = self.seen.iter().filter_map(Seen::untold_line);
+        empty.map(hint).chain(untold).collect()
     }
 
     fn logs(&self, look: &Look) -> String {
@@ -126,7 +130,25 @@ impl Report for List {
                 "unreadable".to_owned(),
             ]);
         }
-        match rows.count() + closed.len() {
+        let lost: Vec<(&Seen, &LostBackup)> = self
+            .seen
+            .iter()
+            .flat_map(|seen| seen.lost.iter().map(move |lost| (seen, lost)))
+            .collect();
+        for (seen, lost) in &lost {
+            table.row([
+                lost.backup.to_string(),
+                seen.service.to_string(),
+                look.time(lost.committed),
+                lost.backup.kind().to_owned(),
+                "-".to_owned(),
+                "-".to_owned(),
+                "-".to_owned(),
+                look.time(lost.promised),
+                "lost".to_owned(),
+            ]);
+        }
+        match rows.count() + closed.len() + lost.len() {
             0 => self.hint(),
             _ => table.render(look) + &self.logs(look) + &self.hint(),
         }
@@ -142,8 +164,20 @@ impl Report for List {
         };
         let one = |seen: &Seen| {
             let backups: Vec<Value> = seen.heads.iter().rev().map(|h| head(seen, h)).collect();
-            json!({ "service": seen.service, "backups": backups, "unreadable": seen.unreadable })
+            let lost = seen
+                .lost
+                .iter()
+                .map(|lost| json!({ "backup": lost.backup, "run": lost.run, "committed": lost.committed }));
+            json!({
+                "service": seen.service, "backups": backups, "unreadable": seen.unreadable,
+                "lost": lost.collect::<Vec<_>>(),
+                "trouble": seen.trouble.as_ref().map(|trouble| &trouble.message),
+            })
         };
         json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
+    }
+
+    fn exit(&self) -> Exit {
+        exit_of(&self.seen)
     }
 }

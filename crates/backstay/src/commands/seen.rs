@@ -7,11 +7,14 @@
 use crate::access;
 use crate::cli::Services;
 use crate::config::{Config, Service};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
-use backstay_engine::plan::{Catalog, ClosedPart, Rival, Unread, Unreadable, Window, latest_refused, window};
+use backstay_engine::plan::{
+    Catalog, ClosedPart, LostBackup, Rival, Unread, Unreadable, Window, latest_refused, lost_backups, window,
+};
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
@@ -48,8 +51,12 @@ pub struct Seen {
     pub closed: Vec<ClosedPart>,
     /// Everything of both.
     pub unreadable: Vec<Unreadable>,
+    /// Backups that were committed, are newer than every one that is there, and are gone.
+    pub lost: Vec<LostBackup>,
     /// Why `--to latest` is refused, and what to type instead; none if it is not.
     pub latest_refused: Option<Failure>,
+    /// Why nothing else can be told of it.
+    pub trouble: Option<Failure>,
 }
 
 impl Seen {
@@ -59,17 +66,57 @@ impl Seen {
         let services = chosen(&config, arguments.service.as_deref())?;
         let repository = access::repository(session).await?;
         let now = session.clock.now();
-        let mut seen = Vec::new();
+        Seen::of_each(&repository, &services, now).await
+    }
+
+    /// Reads what is stored of each of several services. What is lost or damaged of one says nothing of the others: only
+    /// where nothing can be told of any is that an error.
+    pub async fn of_each(
+        repository: &Repository,
+        services: &[&Service],
+        now: Timestamp,
+    ) -> Result<Vec<Seen>, Failure> {
+        let mut all = Vec::new();
         for service in services {
-            seen.push(Seen::of(&repository, service, now).await?);
+            match Seen::of(repository, service, now).await {
+                Ok(seen) => all.push(seen),
+                Err(failure) if is_of_one(&failure) => all.push(Seen::untold(service, failure)),
+                Err(failure) => return Err(failure),
+            }
         }
-        Ok(seen)
+        if all.iter().all(|seen| seen.trouble.is_some())
+            && let Some(failure) = all.iter_mut().find_map(|seen| seen.trouble.take())
+        {
+            return Err(failure);
+        }
+        Ok(all)
+    }
+
+    /// A service of which nothing can be told.
+    fn untold(service: &Service, failure: Failure) -> Seen {
+        Seen {
+            service: service.name.clone(),
+            heads: Vec::new(),
+            window: Window::default(),
+            rivals: Vec::new(),
+            unread: Unread::default(),
+            closed: Vec::new(),
+            unreadable: Vec::new(),
+            lost: Vec::new(),
+            latest_refused: None,
+            trouble: Some(failure),
+        }
     }
 
     /// Reads what is stored of a service.
     pub async fn of(repository: &Repository, service: &Service, now: Timestamp) -> Result<Seen, Failure> {
         let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
         let window = window(&catalog, now).await?;
+        let lost = lost_backups(&catalog, now).await?;
+        for LostBackup { backup, run, .. } in &lost {
+            let service = &service.name;
+            warn!(%service, %backup, %run, "a backup that this run committed is gone; see: backstay verify");
+        }
         let latest_refused = latest_refused(&catalog, now).await?.map(Failure::from);
         let (closed, unreadable) = (catalog.closed_parts(), catalog.unreadable());
         Ok(Seen {
@@ -80,14 +127,41 @@ impl Seen {
             unreadable,
             rivals: catalog.rivals,
             unread: catalog.unread,
+            lost,
             latest_refused,
+            trouble: None,
         })
+    }
+
+    /// A line that says why nothing can be told.
+    pub fn untold_line(&self) -> Option<String> {
+        let Failure { message, .. } = self.trouble.as_ref()?;
+        let service = &self.service;
+        Some(format!(
+            "{service}: what is stored of it cannot be told: {message}\n  next: backstay verify {service}\n"
+        ))
     }
 
     /// How much would be lost if the server were lost now.
     pub fn behind(&self, now: Timestamp) -> Option<Duration> {
         let newest = moment(self.window.newest()?);
         Some(Duration::try_from(now.duration_since(newest)).unwrap_or_default())
+    }
+}
+
+/// Whether a failure is about what is stored of one service, and not about the store.
+fn is_of_one(failure: &Failure) -> bool {
+    matches!(
+        failure.code.exit(),
+        Exit::Integrity | Exit::Key | Exit::OutsideWindow
+    )
+}
+
+/// How an answer about several services ends.
+pub fn exit_of(seen: &[Seen]) -> Exit {
+    match seen.iter().any(|seen| seen.trouble.is_some()) {
+        true => Exit::Incomplete,
+        false => Exit::Done,
     }
 }
 
@@ -125,7 +199,10 @@ pub async fn last_trouble(
     let mut ended = Vec::new();
     for run in finished_runs(repository, now).await? {
         match repository.read_run_finished(&run).await {
-            Ok(record) if record.started.source == service.as_str() => ended.push(record),
+            // Whether the log goes on is seen from the log: a stream that runs has no last record.
+            Ok(record) if record.started.source == service.as_str() && record.started.verb != "stream" => {
+                ended.push(record);
+            }
             // A record that our keys do not open tells nothing about this service.
             Ok(_) | Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => {}
             Err(error) if error.is_about_the_object() => {

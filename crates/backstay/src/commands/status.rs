@@ -27,9 +27,10 @@ pub async fn status(session: &mut Session, arguments: &Arguments) -> Result<Box<
     let repository = access::repository(session).await?;
     let now = session.clock.now();
     let mut answers = Vec::new();
-    for service in services {
+    let all = Seen::of_each(&repository, &services, now).await?;
+    for (service, seen) in services.into_iter().zip(all) {
         answers.push(Answer {
-            seen: Seen::of(&repository, service, now).await?,
+            seen,
             rpo: service.objective.rpo.value,
             trouble: last_trouble(&repository, &service.name, now).await?,
             now,
@@ -104,6 +105,7 @@ impl Answer {
             ),
         }));
         match parts.is_empty() {
+            true if self.seen.trouble.is_some() => "unknown".to_owned(),
             true => "nothing".to_owned(),
             false => parts.join(", "),
         }
@@ -111,6 +113,13 @@ impl Answer {
 
     fn complaints(&self) -> Vec<Complaint> {
         let service = &self.seen.service;
+        if let Some(trouble) = &self.seen.trouble {
+            return vec![Complaint {
+                mark: Mark::Bad,
+                what: format!("what is stored of it cannot be told: {}", trouble.message),
+                next: format!("backstay verify {service}; {}", trouble.help.join("; ")),
+            }];
+        }
         let mut complaints: Vec<Complaint> = self.objective_complaint().into_iter().collect();
         if !self.seen.rivals.is_empty() {
             let rivals = self.seen.rivals.iter().map(|rival| rival.branch.to_string());
@@ -158,9 +167,20 @@ impl Answer {
                 next: format!("backstay verify {service}"),
             });
         }
-        if let Some(refused) = &self.seen.latest_refused {
+        if let Some(lost) = self.seen.lost.last() {
             complaints.push(Complaint {
-                mark: Mark::Warning,
+                mark: Mark::Bad,
+                what: format!(
+                    "backup {} is gone: the run {} committed it on {}",
+                    lost.backup, lost.run, lost.committed
+                ),
+                next: format!("bring it back from a copy of the repository, or: backstay backup {service}"),
+            });
+        }
+        if let Some(refused) = &self.seen.latest_refused {
+            let lost = refused.code.exit() == Exit::Integrity;
+            complaints.push(Complaint {
+                mark: if lost { Mark::Bad } else { Mark::Warning },
                 what: format!("--to latest is refused: {}", refused.message),
                 next: refused.help.join("; "),
             });
@@ -279,8 +299,10 @@ impl Report for Status {
                 "gaps": seen.window.gaps.len(),
                 "rival_lineages": seen.rivals.iter().map(|rival| rival.branch.to_string()).collect::<Vec<_>>(),
                 "unreadable": seen.unreadable,
+                "lost": seen.lost.iter().map(|lost| &lost.backup).collect::<Vec<_>>(),
                 "points": seen.window.points.len(),
                 "latest_refused": seen.latest_refused.as_ref().map(|refused| &refused.message),
+                "trouble": seen.trouble.as_ref().map(|trouble| &trouble.message),
                 "last_failed_run": answer.trouble.as_ref().map(|run| json!({
                     "run": run.started.run, "verb": run.started.verb, "finished": run.finished, "error": run.error,
                 })),
@@ -292,6 +314,7 @@ impl Report for Status {
     fn exit(&self) -> Exit {
         match self.on_violation {
             OnViolation::Exit if self.answers.iter().any(Answer::violates) => Exit::Objective,
+            _ if self.answers.iter().any(|answer| answer.seen.trouble.is_some()) => Exit::Incomplete,
             _ => Exit::Done,
         }
     }

@@ -1,7 +1,8 @@
 //! `window`: the ranges of time that can be recovered, and the gaps between them.
 
-use super::seen::{NO_SERVICES, Seen, moment, show_range};
+use super::seen::{NO_SERVICES, Seen, exit_of, moment, show_range};
 use crate::cli::Services;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
@@ -47,7 +48,9 @@ fn add_rows(table: &mut Table, seen: &Seen, look: &Look) {
         let time = look.time(moment(*time));
         table.row([service.as_str(), "point", &time, "-", backup.as_str()]);
     }
-    if seen.window.newest().is_none() {
+    if seen.trouble.is_some() {
+        table.row([service.as_str(), "unknown", "cannot be told", "-", "-"]);
+    } else if seen.window.newest().is_none() {
         table.row([service.as_str(), "nothing", "no usable backup", "-", "-"]);
     }
 }
@@ -67,7 +70,8 @@ impl Report for Windows {
         for seen in &self.seen {
             add_rows(&mut table, seen, look);
         }
-        table.render(look)
+        let untold: String = self.seen.iter().filter_map(Seen::untold_line).collect();
+        table.render(look) + &untold
     }
 
     fn json(&self) -> Value {
@@ -91,8 +95,13 @@ impl Report for Windows {
                 "points": seen.window.points.iter().map(|(backup, time)| json!({
                     "backup": backup, "at": show_time(*time),
                 })).collect::<Vec<_>>(),
+                "trouble": seen.trouble.as_ref().map(|trouble| &trouble.message),
             })
         };
         json!({ "services": self.seen.iter().map(one).collect::<Vec<_>>() })
+    }
+
+    fn exit(&self) -> Exit {
+        exit_of(&self.seen)
     }
 }

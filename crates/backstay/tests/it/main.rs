@@ -16,6 +16,7 @@ mod in_place;
 mod key;
 mod lineage;
 mod live;
+mod lost;
 mod majors;
 mod mask;
 mod output;

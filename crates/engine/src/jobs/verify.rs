@@ -13,8 +13,8 @@ use crate::EngineError;
 use crate::jobs::stream::StreamsTold;
 use crate::plan::{lost_log, missed_since, witness};
 use backstay_repository::{
-    AgeIdentity, BranchObjects, CheckFinding, HeadState, Hole, Indexed, Invariant, Inventory, LineageRecord, LogCheck,
-    LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
+    AgeIdentity, BranchObjects, CheckFinding, HeadState, Hole, Indexed, Invariant, Inventory, LineageRecord,
+    LogCheck, LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
 };
 use backstay_source::LogFormat;
 use backstay_terms::{Branch, EngineKind, LogRange, Position, SourceName};

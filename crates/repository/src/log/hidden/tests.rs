@@ -50,6 +50,7 @@ fn record(lineage: u32, second: u32) -> LineageRecord {
         epoch: id("log", second),
         segment_size: 16 << 20,
         server_end: Position(0),
+        frontier: None,
         over: vec![],
     }
 }

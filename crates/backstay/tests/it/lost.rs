@@ -1,0 +1,158 @@
+//! What was stored once and is gone: named by `status` and `list`, never gone back behind in silence, and no reason to say
+//! nothing of other services.
+
+use crate::live::{CONFIRMED, start_stream, stop_stream, until};
+use crate::program::Place;
+use backstay_testkit::pg::PgServer;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A place with a backup of a table of 100 rows.
+async fn scene() -> (PgServer, Place) {
+    let server = PgServer::start().await;
+    let place = Place::new();
+    let made = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    assert_eq!(made.exit, 0, "{}", made.err);
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+        .await;
+    (server, place)
+}
+
+fn backup(place: &Place) -> String {
+    let run = place.run("backup main --progress none --json");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let told: Value = serde_json::from_str(&run.out).unwrap();
+    told["backup"]["backup"].as_str().unwrap().to_owned()
+}
+
+fn files(at: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(at).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
+/// Removes the files below a folder of the repository whose path holds this.
+fn remove(place: &Place, folder: &str, part: &str) {
+    let mut found = Vec::new();
+    files(&place.directory.join("backups").join(folder), &mut found);
+    found.retain(|path| path.display().to_string().contains(part));
+    assert!(!found.is_empty(), "{folder} {part}");
+    for path in found {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newest_backup_that_is_gone_is_named_and_an_older_one_is_restored_only_by_name() {
+    let (server, place) = scene().await;
+    let older = backup(&place);
+    server.sql("INSERT INTO t SELECT 101").await;
+    let newest = backup(&place);
+    remove(&place, "postgres-backups/manifests", &newest);
+
+    let list = place.run("list");
+    let row = list.out.lines().find(|line| line.starts_with(&newest)).unwrap();
+    assert!(row.ends_with("lost"), "{}", list.out);
+    assert!(list.err.contains(&newest), "{}", list.err);
+    let status = place.run("status");
+    assert!(status.out.contains("failing"), "{}", status.out);
+    let complaint = format!("main: backup {newest} is gone: the run ");
+    assert!(status.out.contains(&complaint), "{}", status.out);
+    for to in ["immediate", "latest"] {
+        let refused = place.run(&format!("restore main --to {to} --plan"));
+        assert_eq!(refused.exit, 9, "{to}: {}{}", refused.out, refused.err);
+        assert!(refused.err.contains(&newest), "{}", refused.err);
+        let advice = format!("--base {older} --to immediate");
+        assert!(refused.err.contains(&advice), "{}", refused.err);
+    }
+    let into = server.room().path().join("copy");
+    let run = place.run(&format!(
+        "restore main --confirm --progress none --into {} --base {older} --to immediate",
+        into.display()
+    ));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let copy = PgServer::start_on(&into, &[]).await.unwrap();
+    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_is_lost_of_one_service_is_said_of_it_and_others_are_spoken_of() {
+    let (server, place) = scene().await;
+    let stream = start_stream(&place);
+    let attached =
+        "SELECT count(*)::text FROM pg_replication_slots WHERE active AND slot_name = 'backstay_main'";
+    until(&server, attached, "1").await;
+    backup(&place);
+    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let config = std::fs::read_to_string(place.directory.join("backstay.yaml")).unwrap();
+    let other = format!(
+        "{}\n  other:\n    postgresql: \"{}\"\n",
+        config.trim_end(),
+        server.conninfo_text()
+    );
+    place.write("backstay.yaml", other);
+    let taken = place.run("backup other --progress none");
+    assert_eq!(taken.exit, 0, "{}", taken.err);
+
+    // All of its log, and what else lies beside it.
+    let (wal, aside) = (
+        place.directory.join("backups/wal-archive"),
+        place.directory.join("aside"),
+    );
+    std::fs::rename(&wal, &aside).unwrap();
+    let status = place.run("status --json");
+    assert_eq!(status.exit, 0, "{}", status.err);
+    let told: Value = serde_json::from_str(&status.out).unwrap();
+    let state = |told: &Value, name: &str| {
+        let services = told["services"].as_array().unwrap().clone();
+        let mut named = services.into_iter().filter(|service| service["service"] == name);
+        named.next().unwrap()
+    };
+    assert_eq!(state(&told, "main")["state"], "failing", "{}", status.out);
+    let refused = state(&told, "main")["latest_refused"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        refused.starts_with("all log of main is lost: the run "),
+        "{refused}"
+    );
+    assert_eq!(
+        state(&told, "other")["latest_refused"],
+        Value::Null,
+        "{}",
+        status.out
+    );
+    let latest = place.run("restore main --to latest --plan");
+    assert_eq!(latest.exit, 9, "{}{}", latest.out, latest.err);
+    assert_eq!(place.run("verify main").exit, 9);
+    std::fs::rename(&aside, &wal).unwrap();
+
+    // The keys of its log alone.
+    remove(&place, "wal-archive/keys", "main");
+    for command in ["status", "list", "window"] {
+        let run = place.run(&format!("{command} --json"));
+        assert_eq!(run.exit, 0, "{command}: {}{}", run.out, run.err);
+        let told: Value = serde_json::from_str(&run.out).unwrap();
+        let unreadable = |name: &str| state(&told, name)["unreadable"].as_array().unwrap().len();
+        assert_eq!(
+            (unreadable("main"), unreadable("other")),
+            (1, 0),
+            "{command}: {}",
+            run.out
+        );
+    }
+    let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
+    assert_eq!(
+        (&state(&told, "main")["state"], &state(&told, "other")["state"]),
+        (&"warn".into(), &"ok".into())
+    );
+    assert_eq!(place.run("restore main --to latest --plan").exit, 11);
+}
