@@ -172,6 +172,7 @@ async fn what_the_server_still_has_of_a_loss_is_stored_again_by_the_next_attachm
     scene
         .until(|running| running.facts().iter().filter(again).count() == 2)
         .await;
+    scene.until(|_| scene.server.slot() == 4 * SEGMENT + 5000).await;
     assert_eq!(scene.gaps().await, []);
     scene.pass(100).await;
     assert_eq!(scene.lost(), []);
