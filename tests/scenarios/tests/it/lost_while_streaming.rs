@@ -136,6 +136,9 @@ async fn log_that_is_lost_under_a_running_stream_is_told_within_the_hour_and_onc
 #[tokio::test]
 async fn what_was_stored_last_is_missed_by_a_stream_that_runs() {
     let scene = Scene::new().await;
+    // What is not settled yet would be stored again from memory.
+    let settled = |fact: &Fact| matches!(fact, Fact::RangeStored { from, level: "settled", .. } if from.0 == 4 * SEGMENT);
+    scene.until(|running| running.facts().iter().any(settled)).await;
     let last = scene.shelf.names(&format!("/{:016x}-", 4 * SEGMENT));
     for key in last {
         scene.shelf.remove(key.as_str()).await;
