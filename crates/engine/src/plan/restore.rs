@@ -155,7 +155,7 @@ async fn plan_with_open(
     if let Some(part) = part_of_another(catalog, request, format, oldest).await {
         return Err(part);
     }
-    Err(refused.unwrap_or_else(|| nothing_usable(catalog)))
+    Err(refused.unwrap_or_else(|| nothing_usable(catalog, request)))
 }
 
 /// Whether a base that the log does not reach is to be passed over: it lies in another history, or may. One that was named
@@ -348,7 +348,7 @@ fn candidates<'a>(catalog: &'a Catalog, request: &Request) -> Result<Vec<&'a Hea
         .filter(|head| head.is_usable(request.now))
         .collect();
     if usable.is_empty() {
-        return Err(nothing_usable(catalog));
+        return Err(nothing_usable(catalog, request));
     }
     let usable = of_one_system(catalog, usable)?;
     let fitting: Vec<&Head> = usable.iter().copied().filter(fits).collect();
@@ -420,7 +420,7 @@ fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>
     }
 }
 
-fn nothing_usable(catalog: &Catalog) -> EngineError {
+fn nothing_usable(catalog: &Catalog, request: &Request) -> EngineError {
     let source = &catalog.source;
     let mut what = format!("there is no backup of {source} that can be restored");
     let mut advice = format!("take one: backstay backup {source}");
@@ -432,12 +432,13 @@ fn nothing_usable(catalog: &Catalog) -> EngineError {
             );
             advice += &format!("; or restore those as they are: --to immediate --base {backup}");
         }
-        Some(head) => {
+        Some(head) if !head.is_usable(request.now) => {
             what += &format!(
                 "; the newest one that is stored, {}, is past its promise",
                 head.backup
-            )
+            );
         }
+        Some(_) => what += "; those that are stored are of other lineages",
         None => {}
     }
     EngineError::NoSuchThing { what, advice }

@@ -1,7 +1,7 @@
 //! What tests of streams share: servers with small segments, attaching, and what a stream gave.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstay_clock::SystemClock;
 use backstay_postgres::replication::command::SlotName;
@@ -31,10 +31,17 @@ pub fn options(server: &PgServer, slot: Option<&str>) -> StreamOptions {
     }
 }
 
+/// A server lets go of a slot a moment after the connection that used it has ended.
 pub async fn attach(server: &PgServer, slot: Option<&str>, resume: Resume) -> WalStream {
-    WalStream::attach(options(server, slot), resume, &Preceding::none())
-        .await
-        .unwrap()
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match WalStream::attach(options(server, slot), resume, &Preceding::none()).await {
+            Err(StreamError::SlotInUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            attached => return attached.unwrap(),
+        }
+    }
 }
 
 pub async fn refused(server: &PgServer, slot: Option<&str>, resume: Resume) -> StreamError {
