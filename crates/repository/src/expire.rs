@@ -180,14 +180,10 @@ impl Repository {
                 place, parts, keys, ..
             } => self.remove_uncommitted(place, parts, keys).await,
             Removal::CoveredLog {
-                branch,
-                by,
-                ranges,
-                objects,
-                ..
+                by, ranges, objects, ..
             } => {
                 let log = LogStore::new(self, engine, source);
-                self.remove_covered(&log, branch, by, ranges, objects).await
+                self.remove_covered(&log, by, ranges, objects).await
             }
             // What a kept backup needs was computed from heads that were read a moment ago, and a backup made since
             // then begins at the end of the log.
@@ -247,14 +243,13 @@ impl Repository {
     async fn remove_covered(
         &self,
         log: &LogStore,
-        branch: &Branch,
         by: &[StoredRange],
         ranges: &[LogRange],
         objects: &[StoredObject],
     ) -> Result<Carried, RepositoryError> {
         let mut opened = Vec::new();
         for stored in by.iter().filter(|stored| stored.level != Level::Live) {
-            log.range(branch, stored).await?;
+            log.range(stored).await?;
             opened.push(stored.name.range);
         }
         let covered = stretches(&opened);

@@ -49,7 +49,7 @@ pub struct Catalog {
     owned: Mutex<HashMap<(BackupId, Branch), bool>>,
 }
 
-/// A range: its branch, level and name.
+/// A range: the branch under which it is stored, its level and name.
 type RangeKey = (Branch, (Level, String));
 
 impl Catalog {
@@ -101,30 +101,27 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// What is known about a range: from the branch's log indexes, else from the range itself.
-    pub async fn facts_of(
-        &self,
-        branch: &Branch,
-        stored: &StoredRange,
-    ) -> Result<Arc<LogFacts>, RepositoryError> {
-        let key = (*branch, LogStore::gathered_key(stored));
+    /// What is known about a range: from the log indexes that lie beside it, else from the range itself.
+    pub async fn facts_of(&self, stored: &StoredRange) -> Result<Arc<LogFacts>, RepositoryError> {
+        let branch = stored.branch;
+        let key = (branch, LogStore::gathered_key(stored));
         if let Some(known) = self.known(&key) {
             return Ok(known);
         }
         if let Some(closed) = self.closed_epoch(&stored.name.epoch) {
             return Err(closed);
         }
-        if self.gathered().insert(*branch) {
-            let gathered = self.log.gathered(branch).await?;
+        if self.gathered().insert(branch) {
+            let gathered = self.log.gathered(&branch).await?;
             let facts = gathered
                 .into_iter()
-                .map(|(range, facts)| ((*branch, range), Arc::new(facts)));
+                .map(|(range, facts)| ((branch, range), Arc::new(facts)));
             self.facts().extend(facts);
             if let Some(known) = self.known(&key) {
                 return Ok(known);
             }
         }
-        let facts = Arc::new(self.log.index_of(branch, stored).await?.facts);
+        let facts = Arc::new(self.log.index_of(stored).await?.facts);
         self.facts().insert(key, facts.clone());
         Ok(facts)
     }
@@ -149,7 +146,7 @@ impl Catalog {
         let mut selection = Selection::new(wanted, chain.candidates(wanted)).map_err(|gap| self.gap(gap))?;
         let mut all = Vec::new();
         while let Some(choice) = selection.next_copy()? {
-            match self.facts_of(&choice.branch, &choice.from).await {
+            match self.facts_of(&choice.from).await {
                 Ok(facts) => {
                     all.push((choice.take, facts.as_ref().clone()));
                     selection.taken(&choice);
@@ -163,7 +160,7 @@ impl Catalog {
     /// The time of the last transaction in the positions of a choice.
     pub(crate) async fn last_time_in(&self, choice: &Choice) -> Result<Option<i64>, EngineError> {
         let last_time = |facts: &LogFacts| facts.transactions.map(|transactions| transactions.last_time);
-        match self.facts_of(&choice.branch, &choice.from).await {
+        match self.facts_of(&choice.from).await {
             Ok(facts) => Ok(last_time(&facts)),
             Err(error) if error.is_damage() || error.is_about_keys() => {
                 let others = self.facts_in(choice.take).await?;
@@ -224,8 +221,8 @@ impl Catalog {
         if !held(parent) || !held(child) {
             return Ok(true);
         }
-        let of_parent = self.log.read_from(&parent.branch, both, &parent.ranges).await;
-        let of_child = self.log.read_from(&child.branch, both, &child.ranges).await;
+        let of_parent = self.log.read_from(both, &parent.ranges).await;
+        let of_child = self.log.read_from(both, &child.ranges).await;
         match (of_parent, of_child) {
             (Ok(of_parent), Ok(of_child)) => Ok(of_parent == of_child),
             // Who may not read the data may still look at the window; a restore reads it and fails there.
@@ -351,7 +348,7 @@ impl Catalog {
         };
         let (mut opened, mut damaged) = (Vec::new(), Vec::new());
         for stored in link.ranges.iter().filter(touches) {
-            match self.facts_of(&link.branch, stored).await {
+            match self.facts_of(stored).await {
                 Ok(facts) if facts.points.iter().any(is_it) => return Ok(true),
                 Ok(_) => opened.push(stored.name.range),
                 Err(error) if error.is_damage() || error.is_about_keys() => {
@@ -383,7 +380,7 @@ impl Catalog {
         };
         let late = |stored: &&StoredRange| stored.name.range.to >= from && stored.name.range.to <= until;
         for stored in link.ranges.iter().rev().filter(late) {
-            let facts = match self.facts_of(&link.branch, stored).await {
+            let facts = match self.facts_of(stored).await {
                 // An older mark says less, and nothing wrong.
                 Err(error) if error.is_damage() || error.is_about_keys() => {
                     warn!(branch = %link.branch, %error, "the mark of a range that cannot be opened is passed over");

@@ -99,7 +99,6 @@ impl Chain {
             let clipped = |stored: &StoredRange| {
                 let gives = link.clipped(stored.name.range)?;
                 (gives.from < wanted.to && wanted.from < gives.to).then(|| Candidate {
-                    branch: link.branch,
                     distance,
                     gives,
                     stored: stored.clone(),

@@ -64,7 +64,7 @@ async fn add_points(
     let (mut read, mut damaged) = (Vec::new(), Vec::new());
     let holds_log = |stored: &&StoredRange| !stored.name.range.is_mark();
     for stored in link.ranges.iter().filter(holds_log) {
-        let facts = match catalog.facts_of(&link.branch, stored).await {
+        let facts = match catalog.facts_of(stored).await {
             Err(error) if error.is_damage() || error.is_about_keys() => {
                 warn!(branch = %link.branch, %error, "a damaged range is not searched for restore points");
                 damaged.push(stored.name.range);

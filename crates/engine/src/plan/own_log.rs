@@ -46,7 +46,7 @@ pub(super) async fn own_log_is_of(
             continue;
         };
         let places = both.from.0 - segment.0..both.to.0 - segment.0;
-        if base.read_range(&file, places).await? != log.read_from(&link.branch, both, &link.ranges).await? {
+        if base.read_range(&file, places).await? != log.read_from(both, &link.ranges).await? {
             return Ok(false);
         }
     }

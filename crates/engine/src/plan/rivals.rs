@@ -89,7 +89,7 @@ pub(crate) async fn rivals(
             continue;
         }
         let is_rival = match left_at(records, chain, &branch) {
-            Some(left) => has_transactions_after(log, &branch, &ranges, left).await?,
+            Some(left) => has_transactions_after(log, &ranges, left).await?,
             None => true,
         };
         if is_rival {
@@ -137,13 +137,12 @@ fn parted(own: &Chain, other: &Chain) -> Position {
 /// Whether a transaction ended after `left`. What cannot be opened may hold one.
 async fn has_transactions_after(
     log: &LogStore,
-    branch: &Branch,
     ranges: &[StoredRange],
     left: Position,
 ) -> Result<bool, RepositoryError> {
     let beyond = |stored: &&StoredRange| !stored.name.range.is_mark() && stored.name.range.to > left;
     for stored in ranges.iter().rev().filter(beyond) {
-        match log.index_of(branch, stored).await {
+        match log.index_of(stored).await {
             Ok(index)
                 if index
                     .facts

@@ -106,7 +106,7 @@ impl<'a> LogCheck<'a> {
         let mut last_starts: BTreeMap<Position, Vec<Position>> = BTreeMap::new();
         for range in &self.objects.ranges {
             let name = range.stored.name.range;
-            let index = self.log.index_of(&self.objects.branch, &range.stored).await;
+            let index = self.log.index_of(&range.stored).await;
             let Some(index) = keep(&mut findings, &range.object.name, index)? else {
                 continue;
             };
@@ -152,7 +152,7 @@ impl<'a> LogCheck<'a> {
         let mut known: Vec<(Position, Bytes)> = Vec::new();
         for range in &self.objects.ranges {
             let LogRange { from, to } = range.stored.name.range;
-            let content = self.log.range(&self.objects.branch, &range.stored).await;
+            let content = self.log.range(&range.stored).await;
             let Some((_, bytes)) = keep(&mut findings, &range.object.name, content)? else {
                 continue;
             };

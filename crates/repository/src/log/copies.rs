@@ -9,16 +9,14 @@
 use super::coverage::{StoredRange, missing, stretches};
 use crate::RepositoryError;
 use crate::layout::Level;
-use backstay_terms::{Branch, LogRange, Position};
+use backstay_terms::{LogRange, Position};
 use std::cmp::Reverse;
 use tracing::warn;
 
 /// An object and the positions that it may give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its branch.
-    pub branch: Branch,
-    /// How many lineages lie between its branch and the one that is read.
+    /// How many lineages lie between its own and the one that is read.
     pub distance: usize,
     /// The positions that may be taken from it.
     pub gives: LogRange,
@@ -27,14 +25,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The ranges of one branch that hold positions of `wanted`.
-    pub fn of_branch(branch: &Branch, stored: &[StoredRange], wanted: LogRange) -> Vec<Candidate> {
+    /// Those of the ranges of one lineage that hold positions of `wanted`.
+    pub fn of(stored: &[StoredRange], wanted: LogRange) -> Vec<Candidate> {
         let holding = stored.iter().filter(|stored| {
             let held = stored.name.range;
             held.from < wanted.to && wanted.from < held.to
         });
         let whole = |stored: &StoredRange| Candidate {
-            branch: *branch,
             distance: 0,
             gives: stored.name.range,
             stored: stored.clone(),
@@ -59,8 +56,6 @@ impl Candidate {
 pub struct Choice {
     /// The positions to take.
     pub take: LogRange,
-    /// The branch of the object.
-    pub branch: Branch,
     /// The object to take them from.
     pub from: StoredRange,
 }
@@ -135,7 +130,6 @@ impl Selection {
                 from: at,
                 to: best.gives.to.min(to),
             },
-            branch: best.branch,
             from: best.stored.clone(),
         }))
     }
@@ -150,9 +144,9 @@ impl Selection {
         if !error.is_damage() && !lacks_key(&error) {
             return Err(error);
         }
-        let (branch, LogRange { from, to }) = (choice.branch, choice.take);
+        let (branch, LogRange { from, to }) = (choice.from.branch, choice.take);
         warn!(%branch, %from, %to, %error, "a damaged copy of the log is passed over");
-        let is_it = |c: &Candidate| c.branch == choice.branch && c.stored == choice.from;
+        let is_it = |c: &Candidate| c.stored == choice.from;
         if let Some(place) = self.begun.iter().position(is_it) {
             self.passed.push((self.begun.swap_remove(place), error));
         }

@@ -4,11 +4,13 @@
 //! Not here: listing and fetching (log::store), which copy is read (log::copies).
 
 use crate::layout::{Level, RangeName};
-use backstay_terms::{LogRange, Position};
+use backstay_terms::{Branch, LogRange, Position};
 
-/// A stored range: its name, level and size.
+/// A stored range: where it lies, its name and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRange {
+    /// The branch under which it is stored.
+    pub branch: Branch,
     /// The level it lies at.
     pub level: Level,
     /// Its name.

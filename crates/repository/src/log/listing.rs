@@ -94,7 +94,12 @@ fn aged(place: &LogPlace, level: Level, object: ObjectMeta) -> Result<(Branch, A
         return Err(object.into());
     };
     let (size, object) = (object.size, StoredObject::from(object));
-    let stored = StoredRange { level, name, size };
+    let stored = StoredRange {
+        branch,
+        level,
+        name,
+        size,
+    };
     Ok((branch, AgedRange { stored, object }))
 }
 

@@ -64,7 +64,7 @@ impl LogStore {
         if uncovered.is_empty() {
             return Ok(done);
         }
-        self.compare_overlaps(branch, &ranges, &uncovered).await?;
+        self.compare_overlaps(&ranges, &uncovered).await?;
         let live: Vec<StoredRange> = ranges.into_iter().filter(|r| r.level == Level::Live).collect();
         for stretch in uncovered {
             let mut rest = stretch;
@@ -83,7 +83,6 @@ impl LogStore {
     /// Ranges that overlap nothing cost nothing here.
     async fn compare_overlaps(
         &self,
-        branch: &Branch,
         ranges: &[StoredRange],
         uncovered: &[LogRange],
     ) -> Result<(), RepositoryError> {
@@ -104,10 +103,10 @@ impl LogStore {
             kept.retain(|(before, _)| before.name.range.to > next.name.range.from);
             let mut bytes = None;
             for (before, held) in &mut kept {
-                let before_bytes = self.bytes_once(branch, before, held).await?;
-                let next_bytes = self.bytes_once(branch, next, &mut bytes).await?;
+                let before_bytes = self.bytes_once(before, held).await?;
+                let next_bytes = self.bytes_once(next, &mut bytes).await?;
                 if let (Some(before_bytes), Some(next_bytes)) = (before_bytes, next_bytes) {
-                    self.compare(branch, (before, before_bytes), (next, next_bytes))?;
+                    self.compare((before, before_bytes), (next, next_bytes))?;
                 }
             }
             kept.push((next, bytes));
@@ -118,15 +117,14 @@ impl LogStore {
     /// None if the range is damaged or its key lost: it contradicts nobody.
     async fn bytes_once(
         &self,
-        branch: &Branch,
         stored: &StoredRange,
         held: &mut Option<Bytes>,
     ) -> Result<Option<Bytes>, RepositoryError> {
         if held.is_none() {
-            match self.range(branch, stored).await {
+            match self.range(stored).await {
                 Ok((_, bytes)) => *held = Some(bytes),
                 Err(error) if error.is_damage() || error.is_about_keys() => {
-                    warn!(%branch, %error, "a damaged range is compared with no other");
+                    warn!(branch = %stored.branch, %error, "a damaged range is compared with no other");
                 }
                 Err(error) => return Err(error),
             }
@@ -136,7 +134,6 @@ impl LogStore {
 
     fn compare(
         &self,
-        branch: &Branch,
         (one, one_bytes): (&StoredRange, Bytes),
         (two, two_bytes): (&StoredRange, Bytes),
     ) -> Result<(), RepositoryError> {
@@ -150,10 +147,7 @@ impl LogStore {
         if of(one, &one_bytes) == of(two, &two_bytes) {
             return Ok(());
         }
-        let key = |stored: &StoredRange| {
-            let place = self.place.range(stored.level, branch, &stored.name);
-            place.map(|place| place.key.to_string())
-        };
+        let key = |stored: &StoredRange| self.place_of(stored).map(|place| place.key.to_string());
         let (from, to) = (both.from, both.to);
         Err(RepositoryError::Differs {
             object: key(two)?,
@@ -174,7 +168,7 @@ impl LogStore {
         let mut lost = None;
         let mut run: Option<LogWriter> = None;
         while at < wanted.to && lost.is_none() {
-            let (next, index, bytes) = match self.live_at(branch, live, at).await {
+            let (next, index, bytes) = match self.live_at(live, at).await {
                 Ok(found) => found,
                 Err(RepositoryError::Unreadable { damage, .. }) => {
                     lost = Some(damaged(at, wanted.to, live, &damage));
@@ -206,7 +200,6 @@ impl LogStore {
     /// The live range that holds `at` and reaches furthest of those that can be read.
     async fn live_at(
         &self,
-        branch: &Branch,
         live: &[StoredRange],
         at: Position,
     ) -> Result<(StoredRange, RangeIndex, Bytes), RepositoryError> {
@@ -214,10 +207,10 @@ impl LogStore {
             from: at,
             to: Position(at.0 + 1),
         };
-        let holding = Candidate::of_branch(branch, live, wanted);
+        let holding = Candidate::of(live, wanted);
         let mut selection = Selection::new(wanted, holding).map_err(|gap| self.gap(gap))?;
         while let Some(choice) = selection.next_copy()? {
-            match self.range(branch, &choice.from).await {
+            match self.range(&choice.from).await {
                 Ok((index, bytes)) => return Ok((choice.from, index, bytes)),
                 Err(error) => selection.pass_over(&choice, error)?,
             }

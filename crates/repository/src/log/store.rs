@@ -98,8 +98,9 @@ impl LogStore {
                 .map(|begin| self.place.range_start_after(level, branch, begin))
                 .transpose()?;
             for object in list_all(self.repository.store(), &prefix, after.as_ref()).await? {
-                if let Some((_, name)) = self.place.of_range(level, &object.key) {
+                if let Some((branch, name)) = self.place.of_range(level, &object.key) {
                     ranges.push(StoredRange {
+                        branch,
                         level,
                         name,
                         size: object.size,
@@ -109,6 +110,10 @@ impl LogStore {
         }
         ranges.sort_by(|a, b| (a.name.range, a.level, &a.name).cmp(&(b.name.range, b.level, &b.name)));
         Ok(ranges)
+    }
+
+    pub(super) fn place_of(&self, stored: &StoredRange) -> Result<Place, RepositoryError> {
+        self.place.range(stored.level, &stored.branch, &stored.name)
     }
 
     /// The name of some range of this source, whatever its branch; none if nothing of its log is stored.
@@ -124,12 +129,8 @@ impl LogStore {
     }
 
     /// The index part of a range.
-    pub async fn index_of(
-        &self,
-        branch: &Branch,
-        stored: &StoredRange,
-    ) -> Result<RangeIndex, RepositoryError> {
-        let place = self.place.range(stored.level, branch, &stored.name)?;
+    pub async fn index_of(&self, stored: &StoredRange) -> Result<RangeIndex, RepositoryError> {
+        let place = self.place_of(stored)?;
         let store = self.repository.store();
         let first = store
             .get_range(&place.key, 0..stored.size.min(INDEX_FIRST_BYTES))
@@ -148,28 +149,23 @@ impl LogStore {
     }
 
     /// The index and the bytes of a range.
-    pub async fn range(
-        &self,
-        branch: &Branch,
-        stored: &StoredRange,
-    ) -> Result<(RangeIndex, Bytes), RepositoryError> {
+    pub async fn range(&self, stored: &StoredRange) -> Result<(RangeIndex, Bytes), RepositoryError> {
         let mut bytes = Vec::with_capacity(stored.name.range.length().min(SPAN_MAX) as usize);
         let take = |_, part: &[u8]| {
             bytes.extend_from_slice(part);
             Ok::<_, RepositoryError>(())
         };
-        let index = self.read_range(branch, stored, take).await?;
+        let index = self.read_range(stored, take).await?;
         Ok((index, Bytes::from(bytes)))
     }
 
     /// The same, frame by frame: what was given counts only when there is no error.
     async fn read_range<E: From<RepositoryError>>(
         &self,
-        branch: &Branch,
         stored: &StoredRange,
         mut take: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<RangeIndex, E> {
-        let (index, window) = self.open_range(branch, stored).await?;
+        let (index, window) = self.open_range(stored).await?;
         let range = stored.name.range;
         let mut bytes = RangeBytes::new(window, &index, range)?;
         while let Some((begins, frame)) = bytes.next_frame(self.repository.store()).await? {
@@ -180,12 +176,8 @@ impl LogStore {
         Ok(index)
     }
 
-    async fn open_range(
-        &self,
-        branch: &Branch,
-        stored: &StoredRange,
-    ) -> Result<(RangeIndex, Window), RepositoryError> {
-        let place = self.place.range(stored.level, branch, &stored.name)?;
+    async fn open_range(&self, stored: &StoredRange) -> Result<(RangeIndex, Window), RepositoryError> {
+        let place = self.place_of(stored)?;
         let store = self.repository.store();
         let mut first = store.get_range(&place.key, 0..stored.size.min(REQUEST)).await?;
         let offset = index_length(&place, &first)?;
@@ -217,13 +209,12 @@ impl LogStore {
     /// The bytes of a branch in `wanted`, one copy of each position.
     pub async fn read(&self, branch: &Branch, wanted: LogRange) -> Result<Vec<u8>, RepositoryError> {
         let stored = self.ranges(branch, Some(wanted.from)).await?;
-        self.read_from(branch, wanted, &stored).await
+        self.read_from(wanted, &stored).await
     }
 
     /// The same, from ranges that the caller has listed.
     pub async fn read_from(
         &self,
-        branch: &Branch,
         wanted: LogRange,
         stored: &[StoredRange],
     ) -> Result<Vec<u8>, RepositoryError> {
@@ -232,7 +223,7 @@ impl LogStore {
             put(&mut bytes, begins.0 - wanted.from.0, part);
             Ok::<_, RepositoryError>(())
         };
-        self.read_copies(wanted, Candidate::of_branch(branch, stored, wanted), take)
+        self.read_copies(wanted, Candidate::of(stored, wanted), take)
             .await?;
         Ok(bytes)
     }
@@ -249,7 +240,7 @@ impl LogStore {
         while let Some(choice) = selection.next_copy()? {
             // Errors of `take` go out, those of reading are the copy's.
             let mut refused = None;
-            let read = self.read_range(&choice.branch, &choice.from, |begins, frame| {
+            let read = self.read_range(&choice.from, |begins, frame| {
                 let Some((begins, part)) = choice.part(begins, frame) else {
                     return Ok(());
                 };

@@ -19,12 +19,13 @@ impl Repository {
         if let Some((log, level, branch, range)) = range_named(&key) {
             let size = self.store().head(&key).await?.size;
             let stored = crate::StoredRange {
+                branch,
                 level,
                 name: range,
                 size,
             };
             let store = crate::LogStore::new(self, log.engine, &log.source);
-            return Ok(Some(store.range(&branch, &stored).await?.1.to_vec()));
+            return Ok(Some(store.range(&stored).await?.1.to_vec()));
         }
         let Some((place, envelope)) = sealed_place(&key) else {
             return Ok(None);

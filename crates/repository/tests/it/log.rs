@@ -249,9 +249,9 @@ async fn two_marks_at_one_position_are_two_objects_and_cover_nothing() {
     assert_eq!(marks.len(), 2);
     let mut times = Vec::new();
     for stored in marks {
-        let (index, bytes) = log.range(&branch(1, 1), stored).await.unwrap();
+        let (index, bytes) = log.range(stored).await.unwrap();
         assert_eq!((bytes.len(), index.frames.len()), (0, 0));
-        assert_eq!(log.index_of(&branch(1, 1), stored).await.unwrap(), index);
+        assert_eq!(log.index_of(stored).await.unwrap(), index);
         times.extend(index.facts.mark.map(|mark| (mark.position, mark.time)));
     }
     assert_eq!(times, [(Position(200), 5), (Position(200), 6)]);
@@ -286,7 +286,7 @@ async fn the_facts_of_pieces_are_joined_and_a_mark_travels_only_with_the_range_t
     store(&mut writer, upload).await;
     let log = log_store(&repository);
     for stored in log.ranges(&branch(1, 1), None).await.unwrap() {
-        let index = log.index_of(&branch(1, 1), &stored).await.unwrap();
+        let index = log.index_of(&stored).await.unwrap();
         assert_eq!(index.facts.points, [point(101, "before"), point(201, "after")]);
         let expected = (stored.level == Level::Settled).then_some(mark(300, 2));
         assert_eq!(index.facts.mark, expected);
@@ -315,7 +315,7 @@ async fn a_range_of_many_frames_and_a_large_index_is_read_back() {
     store(&mut writer, upload).await;
     let log = log_store(&repository);
     let stored = log.ranges(&branch(1, 1), None).await.unwrap().remove(0);
-    let index = log.index_of(&branch(1, 1), &stored).await.unwrap();
+    let index = log.index_of(&stored).await.unwrap();
     assert_eq!((index.facts, index.frames.len()), (facts, 12));
     assert!(log.read(&branch(1, 1), range(0, 3 << 20)).await.unwrap() == bytes);
 }

@@ -46,7 +46,7 @@ async fn an_index_of_an_hour_says_what_its_settled_ranges_say() {
         .collect();
     assert_eq!((gathered.len(), settled.len()), (4, 4));
     for stored in settled {
-        let facts = log.index_of(&branch(1, 1), stored).await.unwrap().facts;
+        let facts = log.index_of(stored).await.unwrap().facts;
         assert_eq!(gathered.get(&LogStore::gathered_key(stored)), Some(&facts));
     }
     assert_eq!(world.names("wal-archive/index/").len(), 2);

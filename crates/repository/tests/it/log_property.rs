@@ -119,7 +119,7 @@ async fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         .collect();
     // What live ranges held is now served without them.
     for stretch in stretches(&course.stored) {
-        let bytes = log.read_from(&branch(1, 1), stretch, &settled).await.unwrap();
+        let bytes = log.read_from(stretch, &settled).await.unwrap();
         prop_assert!(bytes == log_bytes(branch(1, 1), stretch));
     }
     prop_assert!(Position(durable) <= course.writer.state().appended);

@@ -130,14 +130,17 @@ fn held_elsewhere(catalog: &Catalog, wanted: LogRange, damaged: &Key) -> bool {
     let candidates = catalog.chain.as_ref().unwrap().candidates(wanted);
     let others: Vec<Candidate> = candidates
         .into_iter()
-        .filter(|c| key_of(catalog, &c.branch, c) != *damaged)
+        .filter(|c| key_of(catalog, c) != *damaged)
         .collect();
     choose(wanted, others).is_ok()
 }
 
-fn key_of(catalog: &Catalog, branch: &Branch, candidate: &Candidate) -> Key {
+fn key_of(catalog: &Catalog, candidate: &Candidate) -> Key {
     let stored = &candidate.stored;
-    let place = catalog.log.place().range(stored.level, branch, &stored.name);
+    let place = catalog
+        .log
+        .place()
+        .range(stored.level, &stored.branch, &stored.name);
     place.unwrap().key
 }
 

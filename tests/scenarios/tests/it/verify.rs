@@ -321,7 +321,7 @@ async fn the_log_of_a_real_server_is_walked_record_by_record() {
         .iter()
         .find(|r| r.level == Level::Settled && !r.name.range.is_mark())
         .unwrap();
-    let (_, bytes) = catalog.log.range(&link.branch, settled).await.unwrap();
+    let (_, bytes) = catalog.log.range(settled).await.unwrap();
     let other = World::new().await;
     let log = LogStore::new(&other.repository, EngineKind::Postgres, &world.name);
     log.put_record(&catalog.records[0]).await.unwrap();

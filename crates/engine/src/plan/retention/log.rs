@@ -96,7 +96,7 @@ fn covered_removals(
 ) -> Vec<Removal> {
     let mut groups: Vec<(Vec<StoredRange>, Vec<&AgedRange>)> = Vec::new();
     for range in going.iter().filter_map(|place| branch.ranges.get(*place)) {
-        let by = covering(&branch.branch, range_of(range), higher);
+        let by = covering(range_of(range), higher);
         match groups.last_mut() {
             Some((known, ranges)) if known.first() == by.first() => {
                 known.extend(
@@ -121,7 +121,7 @@ fn covered_removals(
 }
 
 /// The ranges that cover these positions; for a mark the one that holds or ends at it.
-fn covering(branch: &Branch, range: LogRange, higher: &[StoredRange]) -> Vec<StoredRange> {
+fn covering(range: LogRange, higher: &[StoredRange]) -> Vec<StoredRange> {
     if range.is_mark() {
         let holds = |stored: &&StoredRange| {
             let held = stored.name.range;
@@ -129,7 +129,7 @@ fn covering(branch: &Branch, range: LogRange, higher: &[StoredRange]) -> Vec<Sto
         };
         return higher.iter().find(holds).cloned().into_iter().collect();
     }
-    let chosen = choose(range, Candidate::of_branch(branch, higher, range)).unwrap_or_default();
+    let chosen = choose(range, Candidate::of(higher, range)).unwrap_or_default();
     chosen.into_iter().map(|choice| choice.from).collect()
 }
 

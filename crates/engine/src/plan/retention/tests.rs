@@ -158,23 +158,27 @@ fn catalog(drawn: &[Drawn], ranges: Vec<AgedRange>) -> Inventory {
             backups.push(backup(place, &increment, Some(&full_id)));
         }
     }
-    let branch = Branch {
-        system: SYSTEM,
-        timeline: 1,
-        lineage: Lineage(1),
-    };
     Inventory {
         runs: BackupRuns::default(),
         engine: EngineKind::Postgres,
         source: "orders".parse().unwrap(),
         backups,
         wraps,
-        branches: vec![BranchObjects { branch, ranges }],
+        branches: vec![BranchObjects {
+            branch: BRANCH,
+            ranges,
+        }],
         strays: vec![],
         holds: vec![],
         restores: vec![],
     }
 }
+
+const BRANCH: Branch = Branch {
+    system: SYSTEM,
+    timeline: 1,
+    lineage: Lineage(1),
+};
 
 fn range(level: Level, from: u64, to: u64, days: i64, number: u32) -> AgedRange {
     let name = RangeName {
@@ -188,6 +192,7 @@ fn range(level: Level, from: u64, to: u64, days: i64, number: u32) -> AgedRange 
     AgedRange {
         object: object(format!("{}/{name}", level.name()), days),
         stored: StoredRange {
+            branch: BRANCH,
             level,
             name,
             size: 10,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::layout::RangeName;
 use backstay_codec::KeyId;
-use backstay_terms::{Lineage, Suffix, TimedId};
+use backstay_terms::{Branch, Lineage, Suffix, TimedId};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
@@ -36,10 +36,10 @@ fn candidate(number: usize, (level, distance, from, length): Piece) -> Candidate
     };
     let level = Level::ALL[level];
     Candidate {
-        branch: branch(distance),
         distance,
         gives: name.range,
         stored: StoredRange {
+            branch: branch(distance),
             level,
             name,
             size: length,

@@ -59,6 +59,7 @@ fn record(lineage: u32, second: u32) -> LineageRecord {
 fn stored(lineage: u32, epochs: &[TimedId]) -> BranchObjects {
     let range = |epoch: &TimedId| AgedRange {
         stored: StoredRange {
+            branch: branch(lineage),
             level: Level::Live,
             name: RangeName {
                 range: LogRange {

@@ -166,7 +166,7 @@ impl Reader {
     async fn ranges(&mut self, log: &LogStore, branch: &Branch) {
         let ranges = log.ranges(branch, None).await.unwrap();
         for stored in &ranges {
-            match log.range(branch, stored).await {
+            match log.range(stored).await {
                 Err(error) => self.refused("LOG-2", &error.to_string()),
                 Ok((index, bytes)) => {
                     if bytes != log_bytes(branch.timeline, stored.name.range) {
@@ -228,7 +228,7 @@ pub async fn unconverged(world: &World, ledger: &Ledger) -> Vec<String> {
             found.push(format!("CONVERGE: {unsettled:?} is not settled"));
         }
         for range in &ranges {
-            if let Err(error) = log.range(&known.record.branch, range).await {
+            if let Err(error) = log.range(range).await {
                 found.push(format!(
                     "CONVERGE: the new key does not open {}: {error}",
                     range.name

@@ -72,8 +72,8 @@ impl Scene {
         self.world.memory.overwrite(&self.keys[0], body);
         let repository = self.world.open().await;
         let log = log_store(&repository);
-        let alone = log.index_of(&branch(1, 1), &stored).await;
-        let whole = log.range(&branch(1, 1), &stored).await;
+        let alone = log.index_of(&stored).await;
+        let whole = log.range(&stored).await;
         self.world.memory.overwrite(&self.keys[0], original);
         let named = |error: RepositoryError| {
             assert!(error.to_string().contains(self.keys[0].as_str()), "{error}");

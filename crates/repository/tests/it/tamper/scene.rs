@@ -307,8 +307,8 @@ impl Scene {
         for branch in [branch(1, 1), branch(1, 2)] {
             for stored in log.ranges(&branch, None).await? {
                 // The index alone may be read without its bytes: both must hold.
-                let alone = log.index_of(&branch, &stored).await;
-                let (index, bytes) = log.range(&branch, &stored).await?;
+                let alone = log.index_of(&stored).await;
+                let (index, bytes) = log.range(&stored).await?;
                 assert_eq!(alone?, index);
                 all.push_str(&format!("{:?} {index:?} {bytes:?}", stored.name));
             }

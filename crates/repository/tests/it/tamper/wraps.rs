@@ -91,7 +91,7 @@ impl Scene {
         let log = log_store(&repository);
         for lineage in [1, 2] {
             for stored in log.ranges(&branch(1, lineage), None).await? {
-                all.push_str(&format!("{:?}", log.range(&branch(1, lineage), &stored).await?));
+                all.push_str(&format!("{:?}", log.range(&stored).await?));
             }
         }
         for run in &self.runs {

@@ -116,7 +116,7 @@ impl Examiner<'_> {
             };
             for stored in ranges {
                 let expected = self.recorded(branch.timeline, stored.name.range);
-                let bytes = log.range(&branch, &stored).await.map(|(_, bytes)| bytes.to_vec());
+                let bytes = log.range(&stored).await.map(|(_, bytes)| bytes.to_vec());
                 if bytes.ok().as_deref() != expected {
                     let (name, timeline) = (stored.name, branch.timeline);
                     found.push(format!(
