@@ -36,9 +36,9 @@ pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, RUN_BE
 pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Damaged, HiddenRecord, HistoryName,
     IndexUpload, Known, KnownLineages, LineageKind, LineageRecord, LogStore, LogWriter, LogWriterState,
-    Parent, PassedOver, Presented, PresentedAncestor, RangeIndex, RecordsSeen, SETTLED_BYTES_MAX, Selection,
-    Settled, Stored, StoredRange, UnreadableRecord, Upload, Wanted, Witness, choose, decide, gaps,
-    history_digest, missing, new_lineage, stretch_at, stretches,
+    Moved, Moves, Parent, PassedOver, Presented, PresentedAncestor, RangeIndex, RecordsSeen,
+    SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, UnreadableRecord, Upload, Wanted, Witness,
+    choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

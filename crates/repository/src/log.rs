@@ -6,6 +6,7 @@ mod hidden;
 mod index;
 mod lineage;
 mod listing;
+mod moves;
 mod order;
 mod range;
 mod settle;
@@ -22,6 +23,7 @@ pub use lineage::{
     PresentedAncestor, decide, history_digest, new_lineage,
 };
 pub use listing::{AgedRange, BranchObjects, HistoryName};
+pub use moves::{Moved, Moves};
 pub use range::RangeIndex;
 pub use settle::{Damaged, Settled};
 pub(crate) use store::SPAN_MAX;

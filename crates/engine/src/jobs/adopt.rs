@@ -62,6 +62,8 @@ pub async fn adopt(
         id: repository.new_id("adopt")?,
         created: after_last.unwrap_or_default().max(repository.now()),
         over: over.clone(),
+        moved: None,
+        after: None,
         ..newest.clone()
     };
     let over: Vec<Branch> = over.iter().map(|passed| passed.branch).collect();

@@ -56,11 +56,13 @@ pub(crate) async fn witness(
     since: Timestamp,
 ) -> Result<Option<Witness>, RepositoryError> {
     let of_log = log.witness(branch, records, since).await?;
-    let of_runs = streams.reach(branch).map(|(reach, record)| Witness {
-        reach,
-        told: record.finished,
-        by: format!("the record of the run {}", record.started.run),
-    });
+    let of_runs = streams
+        .reach(branch, &log.moves().await?)
+        .map(|(reach, record)| Witness {
+            reach,
+            told: record.finished,
+            by: format!("the record of the run {}", record.started.run),
+        });
     Ok(of_log.into_iter().chain(of_runs).reduce(Witness::further))
 }
 

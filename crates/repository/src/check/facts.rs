@@ -4,12 +4,12 @@
 //! Not here: deciding lineages (log::lineage), envelopes (wraps).
 
 use super::{CheckFinding, Invariant, keep};
-use crate::{LineageRecord, LogStore, RepositoryError};
+use crate::{LineageRecord, LogStore, Moves, RepositoryError};
 use backstay_terms::Branch;
 use std::collections::BTreeSet;
 
 impl LogStore {
-    /// Opens every lineage record; they come oldest first.
+    /// Opens every lineage record; those that say something of their branch come back, oldest first.
     pub async fn check_records(
         &self,
         branches: &[Branch],
@@ -42,7 +42,7 @@ impl LogStore {
                 ));
             }
         }
-        Ok((records, findings))
+        Ok((Moves::of(&records).without_moved(records), findings))
     }
 
     /// Opens every history file, and looks that each digest that a record names is among them.

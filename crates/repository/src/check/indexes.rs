@@ -17,6 +17,7 @@ impl LogStore {
     /// Opens every log index of the source.
     pub async fn check_indexes(&self) -> Result<(Indexed, Vec<CheckFinding>), RepositoryError> {
         let (mut named, mut findings) = (Indexed::new(), Vec::new());
+        let moves = self.moves().await?;
         let prefix = self.place.all_indexes_prefix()?;
         for object in list_all(self.repository.store(), &prefix, None).await? {
             let Some((branch, hour, epoch)) = self.place.of_any_index(&object.key) else {
@@ -30,7 +31,7 @@ impl LogStore {
             };
             let ranges = lines.filter_map(|line| line.range.parse::<RangeName>().ok());
             named
-                .entry(branch)
+                .entry(moves.lineage_of(branch, &epoch))
                 .or_default()
                 .extend(ranges.map(|name| name.range));
         }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const RECORDED_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// The epochs of streams; settling makes some of its own, which no record names.
-const STREAMED: &str = "log";
+pub(super) const STREAMED: &str = "log";
 
 /// A lineage record that cannot be opened.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //! Not here: storing records (log::view, log::writer), comparing bytes (backstay-engine::jobs::stream).
 
 use super::coverage::stretch_at;
+use super::moves::Moved;
 use backstay_codec::digest_hex;
 use backstay_terms::{Branch, EpochId, Lineage, LogRange, Position, RecordId};
 use jiff::Timestamp;
@@ -97,6 +98,12 @@ pub struct LineageRecord {
     /// What an adoption passes over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over: Vec<PassedOver>,
+    /// What other epochs stored under another branch and is this lineage's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+    /// The epoch that stored what ends at the frontier: this one goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<EpochId>,
 }
 
 /// The digest of a history file: the first 16 hex digits of its SHA-256.
@@ -137,6 +144,8 @@ pub struct Known {
     pub record: LineageRecord,
     /// Where a stream goes on: the end of the stretch in which the newest attachment that stored anything began; none if nothing is stored.
     pub frontier: Option<Position>,
+    /// The epoch that stored what ends there.
+    pub last: Option<EpochId>,
     /// The end of the last range, which may lie beyond the frontier; none if nothing is stored.
     pub reach: Option<Position>,
 }

@@ -40,12 +40,17 @@ impl LogStore {
         &self,
         strays: &mut Vec<StoredObject>,
     ) -> Result<Vec<BranchObjects>, RepositoryError> {
+        let moves = self.moves().await?;
         let mut branches: BTreeMap<Branch, Vec<AgedRange>> = BTreeMap::new();
         for level in Level::ALL {
             let prefix = self.place.ranges_prefix(level, None)?;
             for object in list_all(self.repository.store(), &prefix, None).await? {
                 match aged(&self.place, level, object) {
-                    Ok((branch, range)) => branches.entry(branch).or_default().push(range),
+                    Ok(range) => {
+                        let StoredRange { branch, name, .. } = &range.stored;
+                        let lineage = moves.lineage_of(*branch, &name.epoch);
+                        branches.entry(lineage).or_default().push(range);
+                    }
                     Err(stray) => strays.push(stray),
                 }
             }
@@ -71,25 +76,43 @@ impl LogStore {
         branch: &Branch,
         from: Position,
     ) -> Result<(BranchObjects, Vec<StoredObject>), RepositoryError> {
+        let (ranges, strays) = self.listed_since(branch, Some(from)).await?;
+        let branch = *branch;
+        Ok((BranchObjects { branch, ranges }, strays))
+    }
+
+    /// The same, from the first position on if none is given.
+    pub(super) async fn listed_since(
+        &self,
+        branch: &Branch,
+        from: Option<Position>,
+    ) -> Result<(Vec<AgedRange>, Vec<StoredObject>), RepositoryError> {
         let (mut ranges, mut strays) = (Vec::new(), Vec::new());
-        let begin = Position(from.0.saturating_sub(SPAN_MAX));
-        for level in Level::ALL {
-            let prefix = self.place.ranges_prefix(level, Some(branch))?;
-            let after = self.place.range_start_after(level, branch, begin)?;
-            for object in list_all(self.repository.store(), &prefix, Some(&after)).await? {
-                match aged(&self.place, level, object) {
-                    Ok((_, range)) => ranges.push(range),
-                    Err(stray) => strays.push(stray),
+        let begin = from.map(|from| Position(from.0.saturating_sub(SPAN_MAX)));
+        let moves = self.moves().await?;
+        for place in moves.places_of(*branch) {
+            for level in Level::ALL {
+                let prefix = self.place.ranges_prefix(level, Some(&place))?;
+                let after = begin
+                    .map(|begin| self.place.range_start_after(level, &place, begin))
+                    .transpose()?;
+                for object in list_all(self.repository.store(), &prefix, after.as_ref()).await? {
+                    match aged(&self.place, level, object) {
+                        Ok(range) if moves.lineage_of(place, &range.stored.name.epoch) == *branch => {
+                            ranges.push(range);
+                        }
+                        Ok(_) => {}
+                        Err(stray) => strays.push(stray),
+                    }
                 }
             }
         }
         sort(&mut ranges);
-        let branch = *branch;
-        Ok((BranchObjects { branch, ranges }, strays))
+        Ok((ranges, strays))
     }
 }
 
-fn aged(place: &LogPlace, level: Level, object: ObjectMeta) -> Result<(Branch, AgedRange), StoredObject> {
+fn aged(place: &LogPlace, level: Level, object: ObjectMeta) -> Result<AgedRange, StoredObject> {
     let Some((branch, name)) = place.of_range(level, &object.key) else {
         return Err(object.into());
     };
@@ -100,7 +123,7 @@ fn aged(place: &LogPlace, level: Level, object: ObjectMeta) -> Result<(Branch, A
         name,
         size,
     };
-    Ok((branch, AgedRange { stored, object }))
+    Ok(AgedRange { stored, object })
 }
 
 fn sort(ranges: &mut [AgedRange]) {

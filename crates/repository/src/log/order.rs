@@ -72,6 +72,8 @@ mod tests {
             server_end: Position(0),
             frontier: None,
             over: vec![],
+            moved: None,
+            after: None,
         }
     }
 

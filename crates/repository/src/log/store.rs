@@ -5,8 +5,9 @@
 
 use super::copies::{Candidate, Selection};
 use super::coverage::{StoredRange, stretches};
-use super::hidden::{KnownLineages, hidden};
+use super::hidden::{KnownLineages, STREAMED, hidden};
 use super::lineage::{Known, LineageRecord, frontier, history_digest};
+use super::moves::{MOVE, Moves};
 use super::order::oldest_first;
 use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
 use crate::inventory::StoredObject;
@@ -17,7 +18,8 @@ use backstay_codec::{HEADER_LENGTH, Header, Kind, Opener, SEALED_CHUNK, SecretKe
 use backstay_store::{Key, list_all};
 use backstay_terms::{Branch, EngineKind, EpochId, LogRange, Position, RecordId, SourceName};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tracing::warn;
 
 /// A range spans at most this many positions, so listing from a position begins this much before it.
@@ -51,6 +53,8 @@ pub struct RecordsSeen {
 pub struct LogStore {
     pub(crate) repository: Repository,
     pub(crate) place: LogPlace,
+    /// Records that move epochs never change: each is opened once.
+    moved: Arc<Mutex<BTreeMap<RecordId, LineageRecord>>>,
 }
 
 impl LogStore {
@@ -62,6 +66,7 @@ impl LogStore {
                 engine,
                 source: source.clone(),
             },
+            moved: Arc::default(),
         }
     }
 
@@ -84,32 +89,43 @@ impl LogStore {
         self.repository.open_envelope(&envelope).await.map(drop)
     }
 
-    /// What is stored of a branch, at all levels, from a position on (all if none is given), by position.
+    /// What is stored of a lineage, at all levels, from a position on (all if none is given), by position.
     pub async fn ranges(
         &self,
         branch: &Branch,
         from: Option<Position>,
     ) -> Result<Vec<StoredRange>, RepositoryError> {
-        let mut ranges = Vec::new();
-        for level in Level::ALL {
-            let prefix = self.place.ranges_prefix(level, Some(branch))?;
-            let begin = from.map(|from| Position(from.0.saturating_sub(SPAN_MAX)));
-            let after = begin
-                .map(|begin| self.place.range_start_after(level, branch, begin))
-                .transpose()?;
-            for object in list_all(self.repository.store(), &prefix, after.as_ref()).await? {
-                if let Some((branch, name)) = self.place.of_range(level, &object.key) {
-                    ranges.push(StoredRange {
-                        branch,
-                        level,
-                        name,
-                        size: object.size,
-                    });
+        let (aged, _) = self.listed_since(branch, from).await?;
+        Ok(aged.into_iter().map(|range| range.stored).collect())
+    }
+
+    /// Which epochs were moved to another lineage than the one they stored under. A record of it that cannot be opened is
+    /// passed over, loudly: who reads bytes compares those that two epochs hold, and settling finds out again.
+    pub async fn moves(&self) -> Result<Moves, RepositoryError> {
+        let mut records = Vec::new();
+        for (id, _) in self.record_names().await?.0 {
+            if id.kind() != MOVE {
+                continue;
+            }
+            match self.moving_record(&id).await {
+                Ok(record) => records.push(record),
+                Err(error) if error.is_about_the_object() => {
+                    warn!(source = %self.place.source, %error, "a record that moves log cannot be opened; see: backstay verify");
                 }
+                Err(error) => return Err(error),
             }
         }
-        ranges.sort_by(|a, b| (a.name.range, a.level, &a.name).cmp(&(b.name.range, b.level, &b.name)));
-        Ok(ranges)
+        Ok(Moves::of(&oldest_first(records)))
+    }
+
+    async fn moving_record(&self, id: &RecordId) -> Result<LineageRecord, RepositoryError> {
+        let known = || self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = known().get(id) {
+            return Ok(record.clone());
+        }
+        let record = self.record(id).await?;
+        known().insert(id.clone(), record.clone());
+        Ok(record)
     }
 
     pub(super) fn place_of(&self, stored: &StoredRange) -> Result<Place, RepositoryError> {
@@ -304,17 +320,25 @@ impl LogStore {
 
 /// Lineage records and history files.
 impl LogStore {
-    /// Every lineage record, oldest first: within a lineage by its positions, between lineages by the clocks of the writers.
+    /// Every lineage record that says something of its branch, oldest first: within a lineage by its positions, between lineages by the clocks of the writers.
     pub async fn records(&self) -> Result<Vec<LineageRecord>, RepositoryError> {
         let mut records = Vec::new();
         for (id, _) in self.record_names().await?.0 {
             records.push(self.record(&id).await?);
         }
-        Ok(oldest_first(records))
+        let records = oldest_first(records);
+        Ok(Moves::of(&records).without_moved(records))
     }
 
     /// Every lineage record, and those that cannot be opened.
     pub async fn records_seen(&self) -> Result<RecordsSeen, RepositoryError> {
+        let mut seen = self.every_record().await?;
+        seen.records = Moves::of(&seen.records).without_moved(seen.records);
+        Ok(seen)
+    }
+
+    /// Also those of attachments whose epoch was moved out of their branch.
+    pub(super) async fn every_record(&self) -> Result<RecordsSeen, RepositoryError> {
         let mut seen = RecordsSeen::default();
         for (id, object) in self.record_names().await?.0 {
             match self.record(&id).await {
@@ -349,7 +373,11 @@ impl LogStore {
     /// # Errors
     /// The refusal of the configured keys, if they open no record and no month of facts.
     pub async fn known_lineages(&self) -> Result<KnownLineages, RepositoryError> {
-        let RecordsSeen { records, unreadable } = self.records_seen().await?;
+        let RecordsSeen {
+            records: every,
+            unreadable,
+        } = self.every_record().await?;
+        let records = Moves::of(&every).without_moved(every.clone());
         let hidden = match unreadable.is_empty() {
             true => Vec::new(),
             false => {
@@ -363,7 +391,7 @@ impl LogStore {
                         "a lineage record cannot be opened and is passed over; see: backstay verify"
                     );
                 }
-                hidden(unreadable, &records, &self.branches(&mut Vec::new()).await?)
+                hidden(unreadable, &every, &self.branches(&mut Vec::new()).await?)
             }
         };
         let known = self.known_of(&records).await?;
@@ -381,9 +409,11 @@ impl LogStore {
             let ranges = self.ranges(&record.branch, None).await?;
             let stretches = stretches(ranges.iter().map(|r| &r.name.range));
             let of_branch: Vec<_> = records.iter().filter(|r| r.branch == record.branch).collect();
+            let frontier = frontier(&of_branch, &stretches);
             known.push(Known {
                 record: record.clone(),
-                frontier: frontier(&of_branch, &stretches),
+                frontier,
+                last: frontier.and_then(|frontier| last_epoch(&ranges, frontier)),
                 reach: stretches.last().map(|stretch| stretch.to),
             });
         }
@@ -421,6 +451,15 @@ impl LogStore {
             .await?;
         Ok(stored == content)
     }
+}
+
+/// The epoch of a range that ends there; of a stream rather than of one that settled.
+fn last_epoch(ranges: &[StoredRange], frontier: Position) -> Option<EpochId> {
+    let ends = |stored: &&StoredRange| !stored.name.range.is_mark() && stored.name.range.to == frontier;
+    let epochs = ranges.iter().filter(ends).map(|stored| &stored.name.epoch);
+    epochs
+        .max_by_key(|epoch| (epoch.kind() == STREAMED, *epoch))
+        .cloned()
 }
 
 /// Copies `part` to its place in `bytes`.

@@ -68,17 +68,23 @@ impl LogStore {
 
     /// What the newest indexes of a branch name.
     async fn indexed(&self, branch: &Branch, since: Timestamp) -> Result<Vec<Witness>, RepositoryError> {
-        let objects = list_all(self.repository.store(), &self.place.indexes_prefix(branch)?, None).await?;
-        let named = objects
-            .iter()
-            .filter_map(|object| self.place.of_index(branch, &object.key));
+        let (moves, mut named) = (self.moves().await?, Vec::new());
+        for under in moves.places_of(*branch) {
+            let objects =
+                list_all(self.repository.store(), &self.place.indexes_prefix(&under)?, None).await?;
+            let indexes = objects
+                .iter()
+                .filter_map(|object| self.place.of_index(&under, &object.key));
+            let own = indexes.filter(|(_, epoch)| moves.lineage_of(under, epoch) == *branch);
+            named.extend(own.map(|(hour, epoch)| (hour, epoch, under)));
+        }
+        named.sort();
         let mut witnesses = Vec::new();
-        let newest_first = named.collect::<Vec<_>>().into_iter().rev();
-        for (hour, epoch) in newest_first.take(INDEXES_MAX) {
+        for (hour, epoch, under) in named.into_iter().rev().take(INDEXES_MAX) {
             let Some(told) = moment_of(&epoch).filter(|told| *told >= since) else {
                 continue;
             };
-            let place = self.place.index(branch, &hour, &epoch)?;
+            let place = self.place.index(&under, &hour, &epoch)?;
             let reach = self.reach_in(&place, &epoch).await?;
             witnesses.extend(reach.map(|reach| Witness {
                 reach,

@@ -11,6 +11,7 @@ mod envelopes_planted;
 mod log;
 mod log_index;
 mod log_property;
+mod moved;
 mod pages;
 mod raw;
 mod settle;

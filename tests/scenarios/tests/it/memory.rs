@@ -113,6 +113,8 @@ async fn log(repository: &Repository) {
         server_end: Position(BEGINS),
         frontier: None,
         over: vec![],
+        moved: None,
+        after: None,
     };
     log.put_record(&record).await.unwrap();
     let mut writer = LogWriter::begin(repository, log.place().clone(), branch(), epoch)

@@ -268,6 +268,8 @@ impl Shelf {
             server_end: Position(from),
             frontier,
             over: vec![],
+            moved: None,
+            after: None,
         };
         log.put_record(&record).await.unwrap();
         self.clock.advance(Duration::from_secs(1));

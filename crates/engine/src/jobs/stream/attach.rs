@@ -25,6 +25,8 @@ pub(crate) struct Attaching {
     pub reason: AttachReason,
     pub parent: Option<Parent>,
     pub frontier: Option<Position>,
+    /// The epoch that stored what ends at the frontier.
+    pub after: Option<EpochId>,
     pub history: Option<String>,
 }
 
@@ -64,6 +66,7 @@ impl Attaching {
                 (AttachReason::Resumed, Lineages::Several) => self.apart(chance),
                 _ => Attaching {
                     frontier: None,
+                    after: None,
                     ..self
                 },
             };
@@ -82,6 +85,7 @@ impl Attaching {
                 fork: left.left_at,
             }),
             frontier: None,
+            after: None,
             history: identity.history.as_deref().map(history_digest),
         }
     }
@@ -97,6 +101,7 @@ impl Attaching {
             },
             reason: AttachReason::Unproven,
             frontier: None,
+            after: None,
             ..self
         }
     }
@@ -171,10 +176,8 @@ pub(crate) async fn find(
     let mut lost = None;
     let attaching = match attach {
         Attach::Resume { branch, frontier } => {
-            let record = known
-                .iter()
-                .find(|k| k.record.branch == branch)
-                .map(|k| &k.record);
+            let own = known.iter().find(|k| k.record.branch == branch);
+            let record = own.map(|own| &own.record);
             let history = record.and_then(|record| record.history.clone());
             lost = record.and_then(|record| {
                 let goes_on = frontier.unwrap_or(record.from);
@@ -185,6 +188,7 @@ pub(crate) async fn find(
                 reason: AttachReason::Resumed,
                 parent: None,
                 frontier,
+                after: own.and_then(|own| own.last.clone()),
                 history,
             }
         }
@@ -200,6 +204,7 @@ pub(crate) async fn find(
                 reason,
                 parent,
                 frontier: None,
+                after: None,
                 history: presented.history,
             }
         }
@@ -241,6 +246,8 @@ pub(crate) async fn record(
         server_end: identity.place.position,
         frontier: attaching.frontier,
         over: vec![],
+        moved: None,
+        after: attaching.frontier.and(attaching.after.clone()),
     };
     Ok(log.put_record(&record).await?)
 }
@@ -371,6 +378,7 @@ mod tests {
             reason: AttachReason::Resumed,
             parent: None,
             frontier: Some(Position(500)),
+            after: None,
             history: None,
         };
         let alone = resumed.clone().after_gap(&identity, 5 << 32, Lineages::One);

@@ -144,7 +144,7 @@ impl<'a> Attachment<'a> {
         };
         *progress = self.progress;
         for (branch, reach) in std::mem::take(&mut self.reached) {
-            telling.stored(branch, reach);
+            telling.stored(branch, reach, self.writer.epoch().clone());
         }
         self.looks.stop().await;
         if left.is_err() {
@@ -411,6 +411,7 @@ impl<'a> Attachment<'a> {
             reason: AttachReason::Timeline,
             parent,
             frontier: None,
+            after: None,
             history: digest,
         };
         self.log.put_history(branch.system, next, &history).await?;
@@ -441,6 +442,7 @@ impl<'a> Attachment<'a> {
             reason: AttachReason::Differs,
             parent,
             frontier: None,
+            after: None,
             history: self.reader.start().history.as_deref().map(history_digest),
         };
         self.switch_to(attaching, from).await

@@ -6,8 +6,8 @@
 
 use crate::EngineError;
 use backstay_repository::layout::RunMoment;
-use backstay_repository::{Repository, RepositoryError, RunFinished, RunResult, RunStarted};
-use backstay_terms::{Branch, Position, RunId, SourceName};
+use backstay_repository::{Moves, Repository, RepositoryError, RunFinished, RunResult, RunStarted};
+use backstay_terms::{Branch, EpochId, Position, RunId, SourceName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +27,17 @@ const ENDED_MAX: usize = 5;
 struct Stored {
     branch: String,
     reach: Position,
+    /// The epoch that stored what lies before; earlier versions did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch: Option<EpochId>,
+}
+
+impl Stored {
+    fn lineage(&self, moves: &Moves) -> Option<Branch> {
+        let branch = self.branch.parse().ok()?;
+        let moved = self.epoch.as_ref().map(|epoch| moves.lineage_of(branch, epoch));
+        Some(moved.unwrap_or(branch))
+    }
 }
 
 /// The figures of a run.
@@ -39,7 +50,7 @@ struct Figures {
 #[derive(Debug, Default)]
 pub(super) struct Telling {
     started: Option<RunStarted>,
-    stored: BTreeMap<Branch, Position>,
+    stored: BTreeMap<Branch, (Position, EpochId)>,
 }
 
 impl Telling {
@@ -55,10 +66,12 @@ impl Telling {
         Ok(())
     }
 
-    /// Everything of `branch` before `reach` is stored.
-    pub fn stored(&mut self, branch: Branch, reach: Position) {
-        let known = self.stored.entry(branch).or_default();
-        *known = reach.max(*known);
+    /// Everything of `branch` before `reach` is stored, by this epoch in the end.
+    pub fn stored(&mut self, branch: Branch, reach: Position, epoch: EpochId) {
+        match self.stored.get(&branch) {
+            Some((known, _)) if *known >= reach => {}
+            _ => drop(self.stored.insert(branch, (reach, epoch))),
+        }
     }
 
     /// The run is over. Where the store is what ended it nothing more is written.
@@ -71,9 +84,10 @@ impl Telling {
         else {
             return outcome;
         };
-        let stored = self.stored.iter().map(|(branch, reach)| Stored {
+        let stored = self.stored.into_iter().map(|(branch, (reach, epoch))| Stored {
             branch: branch.to_string(),
-            reach: *reach,
+            reach,
+            epoch: Some(epoch),
         });
         let figures = Figures {
             stored: stored.collect(),
@@ -146,11 +160,15 @@ impl StreamsTold {
         }
     }
 
-    /// How far a branch was stored when the run that stored it furthest ended.
-    pub fn reach(&self, branch: &Branch) -> Option<(Position, &RunFinished)> {
+    /// How far a lineage was stored when the run that stored it furthest ended.
+    pub fn reach(&self, lineage: &Branch, moves: &Moves) -> Option<(Position, &RunFinished)> {
         let of_branch = self.ended.iter().filter_map(|(record, figures)| {
-            let is_it = |stored: &&Stored| stored.branch == branch.to_string();
-            let stored = figures.stored.iter().find(is_it)?;
+            let is_it = |stored: &&Stored| stored.lineage(moves) == Some(*lineage);
+            let stored = figures
+                .stored
+                .iter()
+                .filter(is_it)
+                .max_by_key(|stored| stored.reach)?;
             Some((stored.reach, record))
         });
         of_branch.max_by_key(|(reach, _)| *reach)

@@ -52,6 +52,8 @@ fn record(lineage: u32, second: u32) -> LineageRecord {
         server_end: Position(0),
         frontier: None,
         over: vec![],
+        moved: None,
+        after: None,
     }
 }
 
@@ -89,6 +91,7 @@ fn lineages(hidden_at: &[u32], own: LineageRecord, objects: &[BranchObjects]) ->
     let known = vec![Known {
         record: own,
         frontier: None,
+        last: None,
         reach: None,
     }];
     KnownLineages { known, hidden }

@@ -27,10 +27,13 @@ fn known(timeline: u32, lineage: u32, history: Option<&str>, frontier: Option<u6
         server_end: Position(0),
         frontier: None,
         over: vec![],
+        moved: None,
+        after: None,
     };
     Known {
         record,
         frontier: frontier.map(Position),
+        last: None,
         reach: frontier.map(Position),
     }
 }

@@ -170,6 +170,8 @@ impl Stream<'_> {
             server_end: END,
             frontier: None,
             over: vec![],
+            moved: None,
+            after: None,
         };
         self.log.put_record(&record).await
     }

@@ -66,6 +66,8 @@ fn record(
         server_end: START,
         frontier: None,
         over: vec![],
+        moved: None,
+        after: None,
     })
 }
 

@@ -376,6 +376,8 @@ async fn stream(repository: &Repository, lineage: u32) {
         server_end: range(500, 500).from,
         frontier: None,
         over: vec![],
+        moved: None,
+        after: None,
     };
     log.put_record(&record).await.unwrap();
     let history = format!("1\t0/{lineage}\tno reason\n");
