@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+BRANCH = "{system:016x}/{timeline:08x}.{lineage}"
 CHUNK, TAG, HEADER, CONTENT_MAX, ZERO_NONCE = 65536, 16, 112, 256 << 20, bytes(12)
 PACK, HEAD, ROOT, RANGE_INDEX, RANGE_DATA, LINEAGE, HISTORY = 1, 2, 3, 10, 11, 13, 14
 TABLES = {"pack-list": 4, "file-table": 5, "extent-table": 6, "frame-table": 7}
@@ -25,23 +26,19 @@ recovery_target_action = 'promote'\narchive_mode = 'off'\nprimary_conninfo = ''\
 
 def check(holds, otherwise):
     return holds or sys.exit(f"restore.py: {Repository.reading}: {otherwise}")
-def lsn(position):
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
-def position(text):
-    return int("".join(half.zfill(8) for half in text.split("/")), 16)
+lsn = lambda position: f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+position = lambda text: int("".join(half.zfill(8) for half in text.split("/")), 16)
+epoch_of = lambda name: name.split(".")[-1][:-9]  # of a range: FROM-TO.EPOCH-N
 def check_outside(directories):  # LOG-4: recovery writes into them, on the source's machine into the source's own files
     for path in directories:
         check(not os.path.exists(path) or not os.listdir(path), f"the log makes a tablespace in {path}, which is not empty")
-def decompress(frames):
-    return zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True).read(CONTENT_MAX)
-def hkdf(key, salt, info, length=32):
-    return HKDF(SHA256(), length, salt, info).derive(key)
+decompress = lambda frames: zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True).read(CONTENT_MAX)
+hkdf = lambda key, salt, info, length=32: HKDF(SHA256(), length, salt, info).derive(key)
 def decrypt(key, nonce, sealed, associated_data=None):
     try:
         return AESGCM(key).decrypt(nonce, sealed, associated_data)
     except InvalidTag:  # the key is another one, or a bit was changed
         return None
-
 def unseal(data, kind, logical, keys):
     """The plaintext of the container that begins the data (section 2 of the format), and what follows it."""
     check(data[:12] == b"BACKSTAY" + bytes([1, 1, kind, 16]), f"it is no object of kind {kind}, format version 1")
@@ -54,7 +51,6 @@ def unseal(data, kind, logical, keys):
     plain = [decrypt(okm[:32], struct.pack(">QI", n, n + 1 == len(chunks)), chunk) for n, chunk in enumerate(chunks)]
     check(None not in plain, "its content was changed, or bytes are missing")
     return b"".join(plain), data[end:]
-
 def open_wrap(text, keks):  # the lines in a wrap (section 3); none if it is not for us, or was changed: it may be planted (KEY-3)
     try:
         wrap = json.loads(text)
@@ -101,7 +97,6 @@ class Repository:  # the objects, and every key that the secret opens, by class 
     def open(self, name, kind, logical, sha256=None):
         plain, rest = unseal(self.read(name, sha256), kind, logical, self.keys)
         return check(not rest, "bytes were added") and plain
-
 class Backup:  # a head, and after `load` its tables (section 4 of the format)
     def __init__(self, repository, name):
         self.repository, (_, _, self.retention, self.source, self.generation, self.id) = repository, name.split("/")
@@ -134,14 +129,19 @@ class Backup:  # a head, and after `load` its tables (section 4 of the format)
 
 class Log:  # what is stored of one source's log, by lineage (section 5 of the format)
     def __init__(self, repository, source):
-        self.repository, self.source, self.lineages = repository, source, {}
+        self.repository, self.source, self.lineages, self.moved = repository, source, {}, {}
         for name in repository.names(f"wal-archive/lineage/{source}"):
             record = json.loads(repository.open(name, LINEAGE, f"postgres/{source}/lineage/{name.split('/')[-1]}"))
             self.lineages.setdefault(record["branch"]["lineage"], record)  # the first record names the parent
+            for epoch in (moved := record.get("moved") or {"epochs": ()})["epochs"]:  # what it stored there is of this lineage
+                self.moved.setdefault((BRANCH.format(**moved["branch"]), epoch), BRANCH.format(**record["branch"]))
+    def home(self, branch, epoch):
+        return self.home(self.moved[branch, epoch], epoch) if (branch, epoch) in self.moved else branch
     def ranges(self, record):
-        branch = "{system:016x}/{timeline:08x}.{lineage}".format(**record["branch"])
-        levels = [self.repository.names(f"wal-archive/{level}/{self.source}/{branch}") for level in ("settled", "live", "held")]
-        found = [(*(int(half, 16) for half in name.split("/")[-1][:33].split("-")), name) for level in levels for name in level]
+        levels = map(self.repository.names, (f"wal-archive/{level}/{self.source}" for level in ("settled", "live", "held")))
+        is_of = lambda name: self.home("/".join(name.split("/")[3:5]), epoch_of(name)) == BRANCH.format(**record["branch"])
+        names = [name for level in levels for name in level if is_of(name)]
+        found = [(*(int(half, 16) for half in name.split("/")[-1][:33].split("-")), name) for name in names]
         return sorted(found, key=lambda stored: (stored[0], -stored[1]))  # of those that begin together, the longest first
     def read(self, begin, end, name):  # facts and bytes of a range: two containers, one after the other
         logical, keys = "postgres/" + name.split("/", 2)[2], self.repository.keys
@@ -158,33 +158,35 @@ class Log:  # what is stored of one source's log, by lineage (section 5 of the f
                 return chain
             lineage, end = record["parent"]["branch"]["lineage"], min(end, record["parent"]["fork"])
         check(False, f"the log of {self.source} has no lineage {lineage}: give one that list shows, or --no-log")
-
 def place_log(log, chain, base, last, until, directory):
     """Puts the chain's bytes into pg_wal; gives the target: `until` if a record begins there or later, else the last record."""
-    at, stop, size, previous = base["end_point"]["start"], base["stop"], base["segment_size"], base["timeline"]
-    path = lambda timeline: f"{directory}/pg_wal/{timeline:08X}{at >> 32:08X}{(at & 0xFFFFFFFF) // size:08X}"
+    at, stop, size, previous, placed = base["end_point"]["start"], base["stop"], base["segment_size"], base["timeline"], None
+    path = lambda timeline, at: f"{directory}/pg_wal/{timeline:08X}{at >> 32:08X}{(at & 0xFFFFFFFF) // size:08X}"
     for record, timeline, end in chain:
         if timeline != previous and at % size:  # LIN-3: the switch segment begins with its ancestor's bytes
-            shutil.copyfile(path(previous), path(timeline))
-        for stored in log.ranges(record):
-            to = min(stored[1], end)
-            if at < to and last < until and (at < until or stored[0] <= at):
-                check(stored[0] <= at, f"the log has a gap at {lsn(at)}: --until {lsn(at)} restores what lies before it")
-                facts, data = log.read(*stored)
+            shutil.copyfile(path(previous, at), path(timeline, at))
+        for begin, whole, name in log.ranges(record):
+            to, epoch = min(whole, end), epoch_of(name)
+            twice = (max(begin, base["start"]), min(to, at) if placed not in (None, epoch) else 0)  # two epochs hold it: LOG-2
+            if last < until and (at < to and (at < until or begin <= at) or twice[0] < twice[1]):
+                check(begin <= at, f"the log has a gap at {lsn(at)}: --until {lsn(at)} restores what lies before it")
+                facts, data = log.read(begin, whole, name)
                 made = [point for point in facts.get("points", []) if point["kind"] == "tablespace"]
                 check_outside(point["name"] for point in made if base["start"] <= point["start"] < min(to, until))
-                piece = data[at - stored[0] : to - stored[0]]
-                with open(os.open(path(timeline), os.O_RDWR | os.O_CREAT), "r+b") as file:
+                piece, other = data[max(0, at - begin) : max(0, to - begin)], data[twice[0] - begin : max(0, twice[1] - begin)]
+                with open(os.open(path(timeline, begin), os.O_RDWR | os.O_CREAT), "r+b") as file:
                     file.truncate(size)
+                    same = os.pread(file.fileno(), len(other), twice[0] % size) == other
+                    check(same, f"two servers wrote here at the same time: run backstay wal settle {log.source}")
                     own = os.pread(file.fileno(), max(0, min(to, stop) - at), at % size)  # the base's own copy, LIN-2
                     check(piece.startswith(own), "the backup does not lie on this lineage: its WAL differs")
                     os.pwrite(file.fileno(), piece, at % size)
-                at, records = to, facts.get("records")
-                last = records["last_start"] if records and records["last_end"] <= to else last
+                if at < to:
+                    at, placed, records = to, epoch, facts.get("records")
+                    last = records["last_start"] if records and records["last_end"] <= to else last
         check(at >= stop, f"the log ends at {lsn(at)}, before the backup's stop {lsn(stop)}: restore with --no-log")
         previous = timeline
     return (lsn(until), "false") if chain and last >= until else (lsn(last), "true")
-
 def place_files(backup, files, directory):
     for file in sorted(files, key=lambda file: backup.extents[file["n"]][:1]):  # directories, then files as they lie in packs
         role, path, kind = file["role"], file["path"], file["kind"]
@@ -197,7 +199,6 @@ def place_files(backup, files, directory):
             if kind == "file":
                 pathlib.Path(target).write_bytes(backup.content(file))
             os.chmod(target, file["mode"] & 0o777)
-
 def restore(repository, backup, directory, lineage, until):
     base, log = backup.head["log"], Log(repository, backup.source) if lineage != "none" else None
     check(not os.path.lexists(directory) and not os.path.lexists(f"{directory}.tablespaces"), f"{directory} exists already")
@@ -220,7 +221,6 @@ def restore(repository, backup, directory, lineage, until):
     place_files(backup, control, directory)
     os.sync()
     print(f"{directory}: {len(backup.files)} files of {backup.id}; recovery ends at {target[0]}")
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository", metavar="REPO")

@@ -79,6 +79,9 @@ impl Observer for Watch {
                 let rivals = rivals.join(", ");
                 error!(%source, rivals, "more than one history of bytes is stored, and nobody has said which one counts; run backstay lineage list, then backstay lineage adopt");
             }
+            Fact::LogShared { branch } => {
+                info!(%branch, "another stream stores the same log of the same server here");
+            }
             Fact::LogDurable { position } => debug!(lsn = %Lsn::from(*position), "log durable"),
             Fact::RangeStored { level, from, to } => {
                 debug!(level, from = %Lsn::from(*from), to = %Lsn::from(*to), "range stored");

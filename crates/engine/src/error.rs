@@ -199,6 +199,7 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         | RepositoryError::Malformed { .. }
         | RepositoryError::Differs { .. }
         | RepositoryError::Incomplete { .. }
+        | RepositoryError::TwoServers { .. }
         | RepositoryError::Unreadable { .. } => ErrorKind::Integrity,
         RepositoryError::Gap { .. } => ErrorKind::InGap,
         RepositoryError::KeyTooOld { .. } => ErrorKind::Refused,

@@ -43,6 +43,11 @@ pub enum Fact {
         /// The lineages that contest the present one.
         rivals: Vec<Branch>,
     },
+    /// Another stream of the same server stores the same log into the same lineage.
+    LogShared {
+        /// The lineage.
+        branch: Branch,
+    },
     /// Log is durable up to here.
     LogDurable {
         /// The position.

@@ -128,6 +128,21 @@ pub enum RepositoryError {
         /// What is wrong with the best copy.
         damage: Box<RepositoryError>,
     },
+    /// One lineage holds log of two servers: nothing of either is lost, and it is not known which one is meant.
+    #[error(
+        "two servers were streamed as {source_name} at the same time: {branch} holds different bytes of both from {fork} on, \
+         some of them by the epoch {epoch}"
+    )]
+    TwoServers {
+        /// The source.
+        source_name: String,
+        /// The lineage.
+        branch: backstay_terms::Branch,
+        /// Up to here they are one history.
+        fork: backstay_terms::Position,
+        /// The epoch that is to leave.
+        epoch: backstay_terms::EpochId,
+    },
     /// A caller broke the order of calls or gave bytes that do not continue.
     #[error("{what}")]
     OutOfOrder {
@@ -228,6 +243,10 @@ impl RepositoryError {
             Self::Unencodable { .. } | Self::OutOfOrder { .. } => {
                 "this is a defect of Backstay: please report it".into()
             }
+            Self::TwoServers { source_name, .. } => format!(
+                "run: backstay wal settle {source_name}; it tells the two apart and loses nothing; \
+                 then see: backstay lineage list {source_name}"
+            ),
             Self::KeyTooOld { .. } => "take a new full backup, or restart the stream".into(),
             Self::Gap { .. } => {
                 "choose a point before the gap, or after the next base; see: backstay wal gaps".into()

@@ -11,6 +11,7 @@ mod order;
 mod range;
 mod settle;
 mod store;
+mod twins;
 mod witness;
 mod writer;
 
@@ -28,5 +29,6 @@ pub use range::RangeIndex;
 pub use settle::{Damaged, Settled};
 pub(crate) use store::SPAN_MAX;
 pub use store::{LogStore, RecordsSeen, UnreadableRecord};
+pub use twins::{Compared, Leaving, Twins};
 pub use witness::Witness;
 pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

@@ -83,7 +83,11 @@ pub async fn settle(session: &mut Session, arguments: &Services) -> Result<Box<d
         };
         let figures = |bytes: &u64| json!({ "bytes": bytes });
         match recorded(&repository, "settle", service.name.as_str(), work, figures).await {
-            Ok(bytes) => settled.push((service.name.to_string(), bytes)),
+            Ok(bytes) => settled.push(SettledService {
+                name: service.name.to_string(),
+                bytes,
+                apart: counter.apart(),
+            }),
             Err(error @ EngineError::Integrity { .. }) => {
                 damaged.get_or_insert(error);
             }
@@ -100,6 +104,7 @@ pub async fn settle(session: &mut Session, arguments: &Services) -> Result<Box<d
 struct Counter {
     bytes: AtomicU64,
     damaged: Mutex<Vec<String>>,
+    apart: Mutex<Vec<String>>,
 }
 
 impl Counter {
@@ -117,11 +122,21 @@ impl Counter {
     }
 }
 
+impl Counter {
+    fn apart(&self) -> Vec<String> {
+        std::mem::take(&mut *self.apart.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Observer for Counter {
     fn observe(&self, fact: &Fact) {
         match fact {
             Fact::Settled { bytes } => {
                 self.bytes.fetch_add(bytes.0, Ordering::Relaxed);
+            }
+            Fact::LineageBegan { branch, reason } => {
+                let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+                apart.push(format!("{branch}: {reason}"));
             }
             Fact::LogDamaged { from, to, what } => {
                 let (from, to) = (Lsn::from(*from), Lsn::from(*to));
@@ -134,21 +149,36 @@ impl Observer for Counter {
     }
 }
 
+struct SettledService {
+    name: String,
+    bytes: u64,
+    /// What was told apart, in words.
+    apart: Vec<String>,
+}
+
 struct Settled {
-    settled: Vec<(String, u64)>,
+    settled: Vec<SettledService>,
 }
 
 impl Report for Settled {
     fn human(&self, _: &Look) -> String {
-        let line = |(service, bytes): &(String, u64)| match bytes {
-            0 => format!("{service}: everything was settled already\n"),
-            bytes => format!("{service}: {} settled\n", ByteCount(*bytes)),
-        };
-        self.settled.iter().map(line).collect()
+        let mut text = String::new();
+        for SettledService { name, bytes, apart } in &self.settled {
+            for apart in apart {
+                text += &format!(
+                    "{name}: {apart}\n  next: backstay lineage list {name}; backstay backup {name}\n"
+                );
+            }
+            text += &match bytes {
+                0 => format!("{name}: everything was settled already\n"),
+                bytes => format!("{name}: {} settled\n", ByteCount(*bytes)),
+            };
+        }
+        text
     }
 
     fn json(&self) -> Value {
-        let one = |(service, bytes): &(String, u64)| json!({ "service": service, "bytes": bytes });
+        let one = |of: &SettledService| json!({ "service": of.name, "bytes": of.bytes, "apart": of.apart });
         json!({ "services": self.settled.iter().map(one).collect::<Vec<_>>() })
     }
 }

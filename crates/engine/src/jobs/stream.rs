@@ -8,6 +8,7 @@
 mod attach;
 mod attachment;
 mod cadence;
+mod company;
 mod outage;
 mod presence;
 mod told;
@@ -18,9 +19,9 @@ pub(crate) use told::StreamsTold;
 use crate::{EngineError, Fact, Observer};
 use attachment::Attachment;
 use backstay_clock::{Backoff, Chance};
-use backstay_repository::{Damaged, LogStore, Repository};
+use backstay_repository::{Compared, Damaged, LogStore, Repository, RepositoryError};
 use backstay_source::{LogSource, Source, SourceErrorKind};
-use backstay_terms::{ByteCount, EngineKind, LogRange, SourceName};
+use backstay_terms::{Branch, ByteCount, EngineKind, LogRange, SourceName};
 use outage::{LOUD_AFTER, Outage};
 use presence::Presence;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(crate) enum Left {
     SourceEnded,
     /// The epoch is old: attach again with new keys.
     EpochOver,
+    /// Another server is streamed under this name: what this stream stored is this lineage now, where it goes on.
+    Apart(Branch),
 }
 
 /// How the attachments of a run went so far.
@@ -63,6 +66,8 @@ struct Course {
     leftovers: Leftovers,
     /// Where the next attachment begins.
     origin: Origin,
+    /// The lineage that this stream follows; another one of its timeline may be newer.
+    own: Option<Branch>,
 }
 
 impl Course {
@@ -74,6 +79,7 @@ impl Course {
             attached: Attached::Never,
             leftovers: Leftovers::Possible,
             origin: Origin::Frontier,
+            own: None,
         }
     }
 
@@ -196,6 +202,9 @@ impl StreamJob {
             {
                 Ok(Left::Stopped) => return Ok(()),
                 Ok(Left::EpochOver) => (course.failures, presence) = (0, Presence::default()),
+                Ok(Left::Apart(lineage)) => {
+                    (course.failures, course.own, presence) = (0, Some(lineage), Presence::default());
+                }
                 Ok(Left::SourceEnded) => course.failures += 1,
                 Err(error) if !self.bears(&error, &mut course) => return Err(error),
                 Err(error @ EngineError::Repository(_)) => unstored = Err(error),
@@ -220,9 +229,10 @@ impl StreamJob {
             settle_all(&self.repository, &self.name, self.observer.as_ref()).await?;
             course.leftovers = Leftovers::None;
         }
-        let attachment = Attachment::attach(self, log, course.origin, presence).await?;
+        let attachment = Attachment::attach(self, log, (course.origin, course.own), presence).await?;
         telling.attached(&self.repository, &self.name).await?;
         course.attached();
+        course.own = Some(attachment.branch());
         let (clock, mut progress) = (self.repository.clock(), Progress::Nothing);
         let began = clock.instant();
         let left = attachment.follow(wish, &mut progress, telling).await;
@@ -302,7 +312,7 @@ pub(crate) async fn stop_wished(wish: &mut watch::Receiver<Wish>) {
     let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
 }
 
-/// Settles every lineage of a source. Damage is told and stays as it is: it keeps nothing else from being settled.
+/// Tells two servers apart that were streamed under one name, then settles every lineage of a source. Damage is told and stays as it is: it keeps nothing else from being settled.
 pub async fn settle_all(
     repository: &Repository,
     name: &SourceName,
@@ -311,10 +321,24 @@ pub async fn settle_all(
     let mut bytes = ByteCount::ZERO;
     for engine in [EngineKind::Postgres, EngineKind::Redis] {
         let log = LogStore::new(repository, engine, name);
-        for known in log.known().await? {
-            let settled = log
-                .settle(&known.record.branch, known.record.segment_size)
-                .await?;
+        let known = log.known().await?.into_iter();
+        let mut waiting: Vec<(Branch, u64)> = known
+            .map(|known| (known.record.branch, known.record.segment_size))
+            .collect();
+        while let Some((branch, file_size)) = waiting.pop() {
+            let mut twins = log.tell_apart(&branch, None, Compared::Ends).await?;
+            let settled = match log.settle(&branch, file_size).await {
+                Err(error @ RepositoryError::Differs { .. }) => {
+                    twins = log.tell_apart(&branch, None, Compared::Everything).await?;
+                    if twins.leaving.is_empty() {
+                        return Err(error.into());
+                    }
+                    log.settle(&branch, file_size).await?
+                }
+                settled => settled?,
+            };
+            company::tell_apart(observer, &twins.leaving);
+            waiting.extend(twins.leaving.iter().map(|leaving| (leaving.to, file_size)));
             bytes += ByteCount(settled.bytes);
             for Damaged { range, what } in settled.damaged {
                 let LogRange { from, to } = range;

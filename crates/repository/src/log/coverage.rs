@@ -37,6 +37,12 @@ pub fn stretches<'a>(ranges: impl IntoIterator<Item = &'a LogRange>) -> Vec<LogR
     joined
 }
 
+/// The positions that two ranges both hold.
+pub(super) fn shared(one: &LogRange, two: &LogRange) -> Option<LogRange> {
+    let (from, to) = (one.from.max(two.from), one.to.min(two.to));
+    (from < to).then_some(LogRange { from, to })
+}
+
 /// The gaps between stretches.
 pub fn gaps(stretches: &[LogRange]) -> Vec<LogRange> {
     let pairs = stretches.iter().zip(stretches.iter().skip(1));

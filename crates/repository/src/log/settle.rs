@@ -7,14 +7,14 @@
 //! Not here: when it runs (backstay-engine::jobs).
 
 use super::copies::{Candidate, Selection};
-use super::coverage::{StoredRange, missing, stretches};
+use super::coverage::{StoredRange, missing, shared, stretches};
 use super::index::Wanted;
 use super::range::RangeIndex;
 use super::store::LogStore;
 use super::writer::{LogWriter, SETTLED_BYTES_MAX};
 use crate::RepositoryError;
 use crate::layout::Level;
-use backstay_terms::{Branch, LogRange, Position};
+use backstay_terms::{Branch, EpochId, LogRange, Position};
 use bytes::Bytes;
 use tracing::warn;
 
@@ -167,8 +167,9 @@ impl LogStore {
         let mut at = wanted.from;
         let mut lost = None;
         let mut run: Option<LogWriter> = None;
+        let mut from: Option<EpochId> = None;
         while at < wanted.to && lost.is_none() {
-            let (next, index, bytes) = match self.live_at(live, at).await {
+            let (next, index, bytes) = match self.next_live(live, at, from.as_ref()).await {
                 Ok(found) => found,
                 Err(RepositoryError::Unreadable { damage, .. }) => {
                     lost = Some(damaged(at, wanted.to, live, &damage));
@@ -178,9 +179,17 @@ impl LogStore {
             };
             done.read += 1;
             let range = next.name.range;
-            let (writer, begins) = match &mut run {
-                Some(writer) => (writer, at),
-                None => (run.insert(self.begin_settling(branch).await?), range.from),
+            // What two epochs stored may turn out to be of two servers: each is copied by an epoch of its own.
+            if from.as_ref() != Some(&next.name.epoch)
+                && let Some(mut writer) = run.take()
+            {
+                self.end_settling(&mut writer, file_size, done).await?;
+            }
+            let begins = from.as_ref().map_or(range.from, |_| at);
+            from = Some(next.name.epoch);
+            let writer = match &mut run {
+                Some(writer) => writer,
+                None => run.insert(self.begin_settling(branch).await?),
             };
             writer.append(
                 begins,
@@ -195,6 +204,22 @@ impl LogStore {
             self.end_settling(&mut writer, file_size, done).await?;
         }
         Ok(lost)
+    }
+
+    /// The same of one epoch, as long as it has more.
+    async fn next_live(
+        &self,
+        live: &[StoredRange],
+        at: Position,
+        of: Option<&EpochId>,
+    ) -> Result<(StoredRange, RangeIndex, Bytes), RepositoryError> {
+        let own = live.iter().filter(|stored| Some(&stored.name.epoch) == of);
+        match self.live_at(&own.cloned().collect::<Vec<_>>(), at).await {
+            Err(RepositoryError::Gap { .. } | RepositoryError::Unreadable { .. }) => {
+                self.live_at(live, at).await
+            }
+            answer => answer,
+        }
     }
 
     /// The live range that holds `at` and reaches furthest of those that can be read.
@@ -267,12 +292,6 @@ impl LogStore {
 enum Store {
     WhatIsFull,
     Everything,
-}
-
-/// The positions that two ranges both hold.
-fn shared(one: &LogRange, two: &LogRange) -> Option<LogRange> {
-    let (from, to) = (one.from.max(two.from), one.to.min(two.to));
-    (from < to).then_some(LogRange { from, to })
 }
 
 /// Nobody gives `at`: the next one who could give anything is a live range that begins later.

@@ -17,3 +17,4 @@ mod raw;
 mod settle;
 mod support;
 mod tamper;
+mod twins;

@@ -151,16 +151,19 @@ pub(crate) fn presented(identity: &Identity) -> Presented {
 
 /// Decides for this server. Where a record that cannot be opened may be of the lineage to go on with, another one begins: bytes of
 /// two histories must not meet in one, and a source whose log is not stored is not protected. The second is what an attachment
-/// before this one found stored beyond where this one goes on: that is lost.
+/// before this one found stored beyond where this one goes on: that is lost. Of several lineages that it may go on with a stream takes
+/// its `own`, the one that it followed before, however new another one is.
 pub(crate) async fn find(
     log: &LogStore,
     identity: &Identity,
     chance: u64,
+    own: Option<Branch>,
 ) -> Result<(Attaching, Option<LogRange>), EngineError> {
     let presented = presented(identity);
     let lineages = log.known_lineages().await?;
-    let known = &lineages.known;
-    let mut attach = decide(&presented, known);
+    let mut known = lineages.known.clone();
+    known.sort_by_key(|known| Some(known.record.branch) == own);
+    let mut attach = decide(&presented, &known);
     if let Attach::Resume { branch, .. } = attach
         && let Some(HiddenRecord { record, .. }) = lineages.doubt_about(&branch)
     {

@@ -5,6 +5,7 @@
 
 use super::attach::{Attaching, Lineages, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
+use super::company::{Company, tell_apart};
 use super::presence::Presence;
 use super::told::Telling;
 use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
@@ -13,8 +14,8 @@ use crate::supervisor::Supervisor;
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    AttachReason, LogStore, LogWriter, Parent, RepositoryError, Stored, Upload, Wanted, history_digest,
-    missing, new_lineage, stretches,
+    AttachReason, Compared, LogStore, LogWriter, Parent, RepositoryError, Stored, Twins, Upload, Wanted,
+    history_digest, missing, new_lineage, stretches,
 };
 use backstay_source::{
     LogPiece, LogReader, LogSource, LogStep, Preceding, Resume, SourceError, SourceErrorKind,
@@ -37,6 +38,9 @@ pub(crate) struct Attachment<'a> {
     uploads: Supervisor<Result<Stored, RepositoryError>>,
     indexes: Supervisor<Result<(), RepositoryError>>,
     looks: Supervisor<Result<Vec<LogRange>, RepositoryError>>,
+    comparisons: Supervisor<Result<Comparison, RepositoryError>>,
+    company: Company,
+    began: Position,
     presence: &'a mut Presence,
     progress: Progress,
     /// How far each branch is stored by this attachment.
@@ -51,12 +55,12 @@ impl<'a> Attachment<'a> {
     pub async fn attach(
         job: &'a StreamJob,
         source: &dyn LogSource,
-        origin: Origin,
+        (origin, own): (Origin, Option<Branch>),
         presence: &'a mut Presence,
     ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
-        let (mut attaching, lost) = find(&log, &identity, job.repository.chance()).await?;
+        let (mut attaching, lost) = find(&log, &identity, job.repository.chance(), own).await?;
         if let Some(lost) = lost {
             tell_lost(job, &log, attaching.branch, lost).await?;
         }
@@ -121,6 +125,9 @@ impl<'a> Attachment<'a> {
             uploads: Supervisor::new(),
             indexes: Supervisor::new(),
             looks: Supervisor::new(),
+            comparisons: Supervisor::new(),
+            company: Company::default(),
+            began: attaching.frontier.unwrap_or(start.from),
             presence,
             progress: Progress::Nothing,
             reached: BTreeMap::new(),
@@ -128,6 +135,11 @@ impl<'a> Attachment<'a> {
             mark: None,
             file_size: start.identity.segment_size,
         })
+    }
+
+    /// What is being followed.
+    pub fn branch(&self) -> Branch {
+        self.writer.branch()
     }
 
     /// Follows the log until stopped, until the source ends it, or until an error. No upload runs on after an error: the next
@@ -147,6 +159,7 @@ impl<'a> Attachment<'a> {
             telling.stored(branch, reach, self.writer.epoch().clone());
         }
         self.looks.stop().await;
+        self.comparisons.stop().await;
         if left.is_err() {
             self.uploads.stop().await;
             self.indexes.stop().await;
@@ -175,6 +188,11 @@ impl<'a> Attachment<'a> {
                 Some(stored) = self.uploads.next() => self.complete(stored??).await?,
                 Some(ended) = self.indexes.next() => ended??,
                 Some(missing) = self.looks.next() => self.tell_lost(missing??),
+                Some(found) = self.comparisons.next() => {
+                    if let Some(apart) = self.tell_company(found??).await? {
+                        return Ok(Left::Apart(apart));
+                    }
+                }
                 () = clock.sleep(wait), if due.is_some() => self.do_due(due.map(|(_, due)| due))?,
                 step = next_step(self.reader.as_mut(), room) => {
                     if self.take(step?).await? == Next::Leave {
@@ -189,7 +207,8 @@ impl<'a> Attachment<'a> {
     fn next_due(&self) -> Option<(Duration, Due)> {
         let cadence = &self.job.cadence;
         let look = self.presence.next(cadence).filter(|_| self.looks.len() == 0);
-        let dues = [self.moments.next(cadence), look];
+        let compare = self.company.next(cadence).filter(|_| self.comparisons.len() == 0);
+        let dues = [self.moments.next(cadence), look, compare];
         dues.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -252,6 +271,7 @@ impl<'a> Attachment<'a> {
             }
             Some(Due::Settle) => self.store_settled(Amount::Everything)?,
             Some(Due::Look) => self.look(),
+            Some(Due::Compare) => self.compare(),
             None => {}
         }
         Ok(())
@@ -276,6 +296,42 @@ impl<'a> Attachment<'a> {
         for LogRange { from, to } in self.presence.missing(missing) {
             self.job.observer.observe(&Fact::LogLost { from, to });
         }
+    }
+
+    /// Compares, beside everything else, what another stream stored at the positions of this one.
+    fn compare(&mut self) {
+        self.company.compares(self.job.repository.clock().instant());
+        let (log, branch, began) = (self.log.clone(), self.writer.branch(), self.began);
+        let epoch = self.writer.epoch().clone();
+        self.comparisons
+            .start("comparison with other streams", async move {
+                let twins = log.tell_apart(&branch, Some(began), Compared::Ends).await?;
+                let lineage = log.moves().await?.lineage_of(branch, &epoch);
+                Ok(Comparison {
+                    branch,
+                    twins,
+                    lineage,
+                })
+            });
+    }
+
+    /// Says what a comparison found; gives the lineage to go on with if this stream has to leave its own.
+    async fn tell_company(&mut self, found: Comparison) -> Result<Option<Branch>, EngineError> {
+        let Comparison {
+            branch,
+            twins,
+            lineage,
+        } = found;
+        tell_apart(self.job.observer.as_ref(), &twins.leaving);
+        if !twins.leaving.is_empty() {
+            tell_rivals(self.job, &self.log, lineage).await?;
+        }
+        if self.company.is_news(&twins) {
+            self.job.observer.observe(&Fact::LogShared { branch });
+        }
+        // A timeline may have ended since the comparison began.
+        let has_to_leave = branch == self.writer.branch() && lineage != branch;
+        Ok(has_to_leave.then_some(lineage))
     }
 
     fn store_settled(&mut self, amount: Amount) -> Result<(), EngineError> {
@@ -326,6 +382,9 @@ impl<'a> Attachment<'a> {
         let before = self.writer.state().durable;
         let durable = self.writer.complete(&stored);
         self.tell_stored(&stored);
+        if !stored.range.is_mark() {
+            self.company.stored();
+        }
         self.progress = self.progress.max(match durable.position() > before {
             true => Progress::Log,
             false => Progress::Something,
@@ -451,6 +510,7 @@ impl<'a> Attachment<'a> {
     async fn switch_to(&mut self, attaching: Attaching, from: Position) -> Result<(), EngineError> {
         self.writer.switch_branch(attaching.branch)?;
         (self.overlap, self.frontier, self.mark) = (None, None, None);
+        self.began = from;
         let start = self.reader.start().clone();
         let repository = &self.job.repository;
         let (id, now) = (repository.new_id("attach")?, repository.now());
@@ -472,6 +532,16 @@ impl<'a> Attachment<'a> {
         let age = self.job.repository.now().duration_since(self.writer.born());
         Duration::try_from(age).is_ok_and(|age| age >= self.job.cadence.epoch_age)
     }
+}
+
+/// What a comparison with other streams found.
+#[derive(Debug)]
+struct Comparison {
+    /// The branch that was followed then.
+    branch: Branch,
+    twins: Twins,
+    /// The lineage of what this epoch stored there.
+    lineage: Branch,
 }
 
 /// How much to settle.

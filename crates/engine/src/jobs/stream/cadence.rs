@@ -11,6 +11,8 @@ pub struct Cadence {
     pub live_after: Duration,
     /// Everything is settled at least this often, and as often what was stored is looked for.
     pub settle_every: Duration,
+    /// What this stream stored is compared this often with what another one stored at the same positions.
+    pub compare_every: Duration,
     /// A time mark is written at least this often when nothing else carries one.
     pub mark_every: Duration,
     /// Live and settled ranges being stored at the same time.
@@ -26,6 +28,7 @@ impl Default for Cadence {
         Cadence {
             live_after: Duration::from_secs(5),
             settle_every: Duration::from_secs(3600),
+            compare_every: Duration::from_secs(60),
             mark_every: Duration::from_secs(60),
             uploads_max: 4,
             held_max: 48 << 20,
@@ -43,6 +46,8 @@ pub(crate) enum Due {
     Settle,
     /// A look at whether what was stored is still there.
     Look,
+    /// A comparison with other streams.
+    Compare,
 }
 
 /// The moments that decide.
