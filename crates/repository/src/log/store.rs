@@ -252,6 +252,7 @@ impl LogStore {
         candidates: Vec<Candidate>,
         mut take: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.refuse_two_servers(wanted, &candidates).await?;
         let mut selection = Selection::new(wanted, candidates).map_err(|gap| self.gap(gap))?;
         while let Some(choice) = selection.next_copy()? {
             // Errors of `take` go out, those of reading are the copy's.

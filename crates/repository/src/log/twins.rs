@@ -7,6 +7,7 @@
 //! Promise: whoever looks, and how often, comes to the same lineage. What cannot be read contradicts nobody.
 //! Not here: when to look (backstay-engine::jobs), what a move means to readers (log::moves).
 
+use super::copies::Candidate;
 use super::coverage::{StoredRange, missing, shared, stretches};
 use super::hidden::STREAMED;
 use super::lineage::{AttachReason, LineageKind, LineageRecord, Parent};
@@ -161,7 +162,7 @@ impl LogStore {
         &self,
         one: &[&StoredRange],
         two: &[&StoredRange],
-        past: Position,
+        within: LogRange,
         compared: Compared,
     ) -> Result<Told, RepositoryError> {
         let mut pairs = Vec::new();
@@ -169,11 +170,8 @@ impl LogStore {
         for mine in cover(one) {
             for other in &theirs {
                 let both = shared(&mine.name.range, &other.name.range);
-                let both = both.and_then(|both| LogRange::new(both.from.max(past), both.to));
-                pairs.extend(
-                    both.filter(|both| !both.is_mark())
-                        .map(|both| (both, mine, *other)),
-                );
+                let both = both.and_then(|both| shared(&both, &within));
+                pairs.extend(both.map(|both| (both, mine, *other)));
             }
         }
         pairs.sort_by_key(|(both, ..)| *both);
@@ -192,6 +190,55 @@ impl LogStore {
             }
         }
         Ok(told)
+    }
+
+    /// Refuses to read positions of which two streams stored different bytes in one lineage.
+    pub(super) async fn refuse_two_servers(
+        &self,
+        wanted: LogRange,
+        candidates: &[Candidate],
+    ) -> Result<(), RepositoryError> {
+        let mut lineages: BTreeMap<usize, (Position, BTreeMap<&EpochId, Vec<&StoredRange>>)> =
+            BTreeMap::new();
+        for Candidate {
+            distance,
+            gives,
+            stored,
+        } in candidates
+        {
+            if stored.name.epoch.kind() == STREAMED {
+                let (ends, epochs) = lineages.entry(*distance).or_default();
+                *ends = gives.to.max(*ends);
+                epochs.entry(&stored.name.epoch).or_default().push(stored);
+            }
+        }
+        for (ends, epochs) in lineages.into_values() {
+            let within = LogRange {
+                from: wanted.from,
+                to: wanted.to.min(ends),
+            };
+            let epochs: Vec<(&EpochId, Vec<&StoredRange>)> = epochs.into_iter().collect();
+            for (place, (_, one)) in epochs.iter().enumerate() {
+                for (epoch, two) in epochs.iter().skip(place + 1) {
+                    if self.told_by(one, two, within, Compared::Everything).await? == Told::Different
+                        && let Some(stored) = two.first()
+                    {
+                        return Err(self.two_servers(stored.branch, wanted.from, epoch));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that says what is to be told apart.
+    pub fn two_servers(&self, branch: Branch, fork: Position, epoch: &EpochId) -> RepositoryError {
+        RepositoryError::TwoServers {
+            source_name: self.place.source.to_string(),
+            branch,
+            fork,
+            epoch: epoch.clone(),
+        }
     }
 
     pub(super) async fn holds_equal(
@@ -266,7 +313,7 @@ impl<'a> Search<'a> {
     }
 
     async fn between(&self, one: &Writer<'_>, two: &Writer<'_>) -> Result<Told, RepositoryError> {
-        let past = one.begin.max(two.begin);
+        let past = from(one.begin.max(two.begin));
         self.log
             .told_by(&one.ranges, &two.ranges, past, self.compared)
             .await
@@ -313,7 +360,7 @@ impl<'a> Search<'a> {
             theirs.extend(ranges.iter().filter(leaves).cloned());
             away.insert(to, theirs);
         }
-        let start = Position::default();
+        let start = from(Position::default());
         for (epoch, copy) in copies {
             let with_kept = self
                 .log
@@ -371,6 +418,13 @@ impl<'a> Search<'a> {
         let mut writers: Vec<Writer<'a>> = of_epoch.into_iter().map(writer).collect();
         writers.sort_by_key(|writer| (writer.begin, writer.epoch));
         writers
+    }
+}
+
+fn from(position: Position) -> LogRange {
+    LogRange {
+        from: position,
+        to: Position(u64::MAX),
     }
 }
 

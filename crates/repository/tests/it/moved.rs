@@ -43,8 +43,13 @@ pub fn attached(repository: &Repository, epoch: &EpochId, at: u64, after: Option
 
 /// Appends bytes of `server`, whose seed they are, and stores them live.
 pub async fn write(writer: &mut LogWriter, server: u32, from: u64, to: u64) {
-    let bytes = log_bytes(branch(1, server), range(from, to));
-    writer.append(Position(from), bytes, LogFacts::default()).unwrap();
+    let mut at = from;
+    while at < to {
+        let next = to.min((at / FILE + 1) * FILE);
+        let bytes = log_bytes(branch(1, server), range(at, next));
+        writer.append(Position(at), bytes, LogFacts::default()).unwrap();
+        at = next;
+    }
     while writer.state().sent < writer.state().appended {
         store_live(writer).await;
     }

@@ -240,7 +240,8 @@ async fn run(steps: &[Step]) {
                 };
                 let after = dead.last;
                 // It finds its own lineage again: a record there, if it was moved already.
-                let lineage = home(&log_store(&repository), &after).await;
+                let moves = log_store(&repository).moves().await.unwrap();
+                let lineage = moves.lineage_of(dead.writer.branch(), &after);
                 let writer = begin(&repository, lineage).await;
                 let mut record = attached(&repository, writer.epoch(), dead.at, Some(&after));
                 record.branch = lineage;
