@@ -16,6 +16,7 @@ mod resolve;
 mod restore;
 pub mod retention;
 mod rivals;
+mod two_servers;
 mod unread;
 mod window;
 

@@ -11,6 +11,7 @@ mod cadence;
 mod company;
 mod outage;
 mod presence;
+mod said;
 mod told;
 
 pub use cadence::Cadence;
@@ -312,7 +313,8 @@ pub(crate) async fn stop_wished(wish: &mut watch::Receiver<Wish>) {
     let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
 }
 
-/// Tells two servers apart that were streamed under one name, then settles every lineage of a source. Damage is told and stays as it is: it keeps nothing else from being settled.
+/// Tells two servers apart that were streamed under one name, then settles every lineage of a source. Damage is told and
+/// stays as it is: it keeps nothing else from being settled.
 pub async fn settle_all(
     repository: &Repository,
     name: &SourceName,

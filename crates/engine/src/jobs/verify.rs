@@ -13,8 +13,8 @@ use crate::EngineError;
 use crate::jobs::stream::StreamsTold;
 use crate::plan::{lost_log, missed_since, witness};
 use backstay_repository::{
-    AgeIdentity, BranchObjects, CheckFinding, HeadState, Hole, Indexed, Invariant, Inventory, LineageRecord,
-    LogCheck, LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
+    AgeIdentity, BranchObjects, CheckFinding, Compared, HeadState, Hole, Indexed, Invariant, Inventory,
+    Leaving, LineageRecord, LogCheck, LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
 };
 use backstay_source::LogFormat;
 use backstay_terms::{Branch, EngineKind, LogRange, Position, SourceName};
@@ -399,6 +399,10 @@ impl VerifyJob {
             counts.indexes += indexes.opened;
             counts.seams += indexes.seams;
             verified.findings.extend(findings);
+            let twins = log.twins(&objects.branch, None, Compared::Ends).await?;
+            verified
+                .findings
+                .extend(twins.leaving.iter().map(|leaving| told_apart(log, leaving)));
         }
         if self.depth >= Depth::Everything {
             let format = self.formats.iter().find(|(kind, _)| *kind == engine);
@@ -413,6 +417,17 @@ impl VerifyJob {
         }
         Ok(())
     }
+}
+
+/// The finding that a lineage holds log of two servers.
+fn told_apart(log: &LogStore, leaving: &Leaving) -> CheckFinding {
+    let source = &log.place().source;
+    let what = format!(
+        "it holds log of two servers that were streamed as {source} at the same time, from {} on",
+        leaving.fork
+    );
+    let next = format!("backstay wal settle {source}; it tells the two apart and loses nothing");
+    CheckFinding::new(format!("branch {}", leaving.branch), Invariant::Log2, what).then(next)
 }
 
 fn listed(inventory: &Inventory) -> VerifyCounts {

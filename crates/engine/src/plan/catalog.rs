@@ -7,12 +7,13 @@ use super::chain::{Chain, Link};
 use super::closed::Closed;
 use super::own_log::own_log_is_of;
 use super::rivals::{Rival, rivals, stored_chain};
+use super::two_servers::twins_along;
 use super::unread::{Seen, Unread};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    Choice, EndPoint, Head, HeadLog, LineageRecord, LogStore, Repository, RepositoryError, Selection,
-    StoredRange, missing, stretches,
+    Choice, EndPoint, Head, HeadLog, Leaving, LineageRecord, LogStore, Repository, RepositoryError,
+    Selection, StoredRange, missing, stretches,
 };
 use backstay_terms::{
     BackupId, Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName,
@@ -43,6 +44,8 @@ pub struct Catalog {
     pub asked: Option<Branch>,
     /// Lineages that hold log which the present one never had; none where a lineage was asked for.
     pub rivals: Vec<Rival>,
+    /// Log of two servers in one of the chain's lineages, which nobody has told apart yet.
+    pub(super) twins: Vec<Leaving>,
     pub(super) closed: Mutex<Closed>,
     facts: Mutex<HashMap<RangeKey, Arc<LogFacts>>>,
     gathered: Mutex<HashSet<Branch>>,
@@ -89,11 +92,15 @@ impl Catalog {
             chain,
             asked: lineage,
             rivals: Vec::new(),
+            twins: Vec::new(),
             closed: Mutex::default(),
             facts: Mutex::default(),
             gathered: Mutex::default(),
             owned: Mutex::default(),
         };
+        if let Some(chain) = &catalog.chain {
+            catalog.twins = twins_along(&catalog.log, chain).await?;
+        }
         catalog.prove_chain().await?;
         if let (Some(chain), None) = (&catalog.chain, lineage) {
             catalog.rivals = rivals(&catalog.log, &catalog.records, chain).await?;

@@ -9,8 +9,9 @@ use super::catalog::Catalog;
 use super::lost::{lost_end, lost_log, refuse_if_newer_is_lost};
 use super::resolve::last_record;
 use super::restore::{Request, show_time, stretch_of};
+use super::two_servers::refuse_two_servers;
 use crate::{EngineError, Side};
-use backstay_repository::{Head, HeadLog};
+use backstay_repository::{Head, HeadLog, RepositoryError};
 use backstay_terms::{LogRange, Lsn, RecoveryTarget};
 use jiff::Timestamp;
 
@@ -32,6 +33,7 @@ pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<
                 error @ (EngineError::Unreachable { .. }
                 | EngineError::Unreadable { .. }
                 | EngineError::Lost { .. }
+                | EngineError::Repository(RepositoryError::TwoServers { .. })
                 | EngineError::Integrity { .. }),
             ) => return Ok(Some(error)),
             Err(error) => catalog.close(error)?,
@@ -40,6 +42,7 @@ pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<
 }
 
 async fn refuse_newest(catalog: &Catalog, request: &Request) -> Result<(), EngineError> {
+    refuse_two_servers(catalog, None)?;
     let Some((head, log)) = newest(catalog, request.now).await? else {
         return Ok(());
     };

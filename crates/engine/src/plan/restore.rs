@@ -9,6 +9,7 @@ use super::latest::refuse_unless_last;
 use super::lost::refuse_if_newer_is_lost;
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
+use super::two_servers::refuse_two_servers;
 use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog, HeadVerdict};
 use backstay_source::{LogFormat, Outcome, RecoveryStop};
@@ -117,6 +118,9 @@ async fn plan_with_open(
     format: &dyn LogFormat,
 ) -> Result<RestorePlan, EngineError> {
     catalog.unread.refuse(catalog, request)?;
+    if matches!(request.target, RecoveryTarget::Latest) {
+        refuse_two_servers(catalog, None)?;
+    }
     let candidates = candidates(catalog, request)?;
     let oldest = candidates.last().copied();
     let mut refused = None;
@@ -133,6 +137,7 @@ async fn plan_with_open(
             break;
         }
         if let Some(plan) = try_base(catalog, request, format, head, &log, stretch).await? {
+            refuse_two_servers(catalog, Some(plan.needs))?;
             refuse_if_contested(catalog, request, &plan)?;
             refuse_if_newer_is_lost(catalog, request, head).await?;
             catalog

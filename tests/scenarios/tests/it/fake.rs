@@ -38,6 +38,8 @@ pub struct FakeServer {
     timeline: u32,
     /// Where timeline 2 left timeline 1.
     fork: u64,
+    /// From this position on its bytes are of this seed: it runs on a copy of another server's disk.
+    pub parted: Option<(u64, u64)>,
     /// Nothing before this is there any more.
     kept_from: u64,
     pub when_sent: WhenSent,
@@ -77,6 +79,7 @@ impl FakeServer {
         FakeServer {
             timeline,
             fork,
+            parted: None,
             kept_from,
             when_sent: WhenSent::Wait,
             witness: Box::new(|_| {}),
@@ -141,6 +144,14 @@ impl FakeServer {
             Resume::After { .. } if start(position - 1) >= self.kept_from => start(position - 1),
             _ => start(position),
         }
+    }
+
+    /// Its log.
+    pub fn bytes(&self, from: u64, to: u64) -> Vec<u8> {
+        let own = u64::from(self.timeline);
+        let (parted, seed) = self.parted.unwrap_or((to, own));
+        let parted = parted.clamp(from, to);
+        [log_bytes(own, from, parted), log_bytes(seed, parted, to)].concat()
     }
 
     fn told(&self, position: u64) {
@@ -257,7 +268,7 @@ impl LogReader for Following {
             error = Self::until_broken(&mut self.broken) => return Err(error),
         };
         let to = (at + 10_000).min(at / SEGMENT * SEGMENT + SEGMENT).min(end);
-        let bytes = Bytes::from(log_bytes(u64::from(self.server.timeline), at, to));
+        let bytes = Bytes::from(self.server.bytes(at, to));
         let begins = Position(std::mem::replace(&mut self.at, to));
         if let Some(durable) = self.held_back.take() {
             self.server.told(durable);

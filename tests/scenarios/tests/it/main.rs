@@ -31,6 +31,7 @@ mod scratch;
 mod shelf;
 mod stream;
 mod targets;
+mod two_servers;
 mod unclear_targets;
 mod unreadable;
 mod verify;

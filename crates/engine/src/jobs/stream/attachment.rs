@@ -7,9 +7,9 @@ use super::attach::{Attaching, Lineages, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::company::{Company, tell_apart};
 use super::presence::Presence;
+use super::said::{tell_attached, tell_lost, tell_rivals};
 use super::told::Telling;
 use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
-use crate::plan::{present, rivals, stored_chain};
 use crate::supervisor::Supervisor;
 use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
@@ -22,7 +22,7 @@ use backstay_source::{
 };
 use backstay_terms::{Branch, LogMark, LogRange, Position};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
@@ -568,62 +568,4 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
 
 fn is_at_switch(origin: Origin, resume: Resume) -> bool {
     origin == Origin::Frontier && matches!(resume, Resume::At { .. })
-}
-
-/// Says which positions are missing of those that were stored once.
-async fn tell_lost(
-    job: &StreamJob,
-    log: &LogStore,
-    branch: Branch,
-    lost: LogRange,
-) -> Result<(), EngineError> {
-    let stored = log.ranges(&branch, Some(lost.from)).await?;
-    let covered = stretches(stored.iter().map(|stored| &stored.name.range));
-    for LogRange { from, to } in missing(lost, &covered) {
-        job.observer.observe(&Fact::LogLost { from, to });
-    }
-    Ok(())
-}
-
-/// Says it at each attachment, until somebody chooses. `own` is what the stream attached to: if it was passed over, what it
-/// stores now contests that.
-async fn tell_rivals(job: &StreamJob, log: &LogStore, own: Branch) -> Result<(), EngineError> {
-    let records = log.records_seen().await?.records;
-    let Some(present) = present(&records) else {
-        return Ok(());
-    };
-    let chain = stored_chain(log, present, &records).await?;
-    let found = rivals(log, &records, &chain).await?;
-    let attached = Some(own).filter(|own| *own != present);
-    let rivals: BTreeSet<Branch> = found.iter().map(|rival| rival.branch).chain(attached).collect();
-    if !rivals.is_empty() {
-        let (source, rivals) = (job.name.clone(), rivals.into_iter().collect());
-        job.observer.observe(&Fact::LineagesContested { source, rivals });
-    }
-    Ok(())
-}
-
-fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {
-    let reason = match attaching.reason {
-        AttachReason::First => "nothing was stored of this system yet",
-        AttachReason::Resumed => "it continues what is stored",
-        AttachReason::Timeline => "the server is on a new timeline",
-        AttachReason::Behind => "the server's log ends before what is stored: it is another history of bytes",
-        AttachReason::Differs => "the server's bytes are not the stored ones: it is another history of bytes",
-        AttachReason::Unproven => {
-            "nothing proves which of the stored histories of this timeline it continues: it is kept apart"
-        }
-    };
-    let (branch, reason) = (attaching.branch, reason.to_owned());
-    if matches!(
-        attaching.reason,
-        AttachReason::Behind | AttachReason::Differs | AttachReason::Unproven
-    ) {
-        job.observer.observe(&Fact::LineageBegan {
-            branch,
-            reason: reason.clone(),
-        });
-    }
-    job.observer
-        .observe(&Fact::StreamAttached { branch, from, reason });
 }

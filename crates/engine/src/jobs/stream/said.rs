@@ -1,0 +1,69 @@
+//! What an attachment says when it begins: where it attached, what is lost, which lineages contest the present one.
+//!
+//! Not here: run records (told), what is found while it follows (attachment, company).
+
+use super::StreamJob;
+use super::attach::Attaching;
+use crate::plan::{present, rivals, stored_chain};
+use crate::{EngineError, Fact};
+use backstay_repository::{AttachReason, LogStore, missing, stretches};
+use backstay_terms::{Branch, LogRange, Position};
+use std::collections::BTreeSet;
+
+/// Says which positions are missing of those that were stored once.
+pub(super) async fn tell_lost(
+    job: &StreamJob,
+    log: &LogStore,
+    branch: Branch,
+    lost: LogRange,
+) -> Result<(), EngineError> {
+    let stored = log.ranges(&branch, Some(lost.from)).await?;
+    let covered = stretches(stored.iter().map(|stored| &stored.name.range));
+    for LogRange { from, to } in missing(lost, &covered) {
+        job.observer.observe(&Fact::LogLost { from, to });
+    }
+    Ok(())
+}
+
+/// Says it at each attachment, until somebody chooses. `own` is what the stream attached to: if it was passed over, what it
+/// stores now contests that.
+pub(super) async fn tell_rivals(job: &StreamJob, log: &LogStore, own: Branch) -> Result<(), EngineError> {
+    let records = log.records_seen().await?.records;
+    let Some(present) = present(&records) else {
+        return Ok(());
+    };
+    let chain = stored_chain(log, present, &records).await?;
+    let found = rivals(log, &records, &chain).await?;
+    let attached = Some(own).filter(|own| *own != present);
+    let rivals: BTreeSet<Branch> = found.iter().map(|rival| rival.branch).chain(attached).collect();
+    if !rivals.is_empty() {
+        let (source, rivals) = (job.name.clone(), rivals.into_iter().collect());
+        job.observer.observe(&Fact::LineagesContested { source, rivals });
+    }
+    Ok(())
+}
+
+pub(super) fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {
+    let reason = match attaching.reason {
+        AttachReason::First => "nothing was stored of this system yet",
+        AttachReason::Resumed => "it continues what is stored",
+        AttachReason::Timeline => "the server is on a new timeline",
+        AttachReason::Behind => "the server's log ends before what is stored: it is another history of bytes",
+        AttachReason::Differs => "the server's bytes are not the stored ones: it is another history of bytes",
+        AttachReason::Unproven => {
+            "nothing proves which of the stored histories of this timeline it continues: it is kept apart"
+        }
+    };
+    let (branch, reason) = (attaching.branch, reason.to_owned());
+    if matches!(
+        attaching.reason,
+        AttachReason::Behind | AttachReason::Differs | AttachReason::Unproven
+    ) {
+        job.observer.observe(&Fact::LineageBegan {
+            branch,
+            reason: reason.clone(),
+        });
+    }
+    job.observer
+        .observe(&Fact::StreamAttached { branch, from, reason });
+}
