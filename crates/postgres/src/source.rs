@@ -9,26 +9,32 @@ mod slot;
 pub use slot::{SlotState, SlotUse};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backstay_clock::Clock;
 use backstay_source::{
     BaseReader, BaseRequest, Finding, Identity, LogOffer, LogReader, LogSource, Preceding, Resume, Source,
-    SourceError,
+    SourceError, SourceErrorKind,
 };
 
 use crate::base_backup::BaseBackup;
 use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
-use crate::replication::command::{SlotDropped, SlotName, drop_slot};
+use crate::replication::command::{SlotDropped, SlotInUse, SlotName, drop_slot};
 use crate::replication::log_reader::follow;
 use crate::replication::stream::{Slot, StreamOptions, identify};
+
+/// How long the server may take to notice that we do not stream any more.
+const FORGET_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A PostgreSQL server that is backed up and followed.
 #[derive(Debug, Clone)]
 pub struct PostgresSource {
     conninfo: Conninfo,
     slot: Option<Slot>,
+    made_slot: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
 }
 
@@ -38,6 +44,7 @@ impl PostgresSource {
         Self {
             conninfo,
             slot,
+            made_slot: Arc::default(),
             clock,
         }
     }
@@ -72,7 +79,7 @@ impl PostgresSource {
             return Ok(SlotDropped::WasAbsent);
         };
         let mut connection = Connection::connect(&self.conninfo, Mode::Replication).await?;
-        Ok(drop_slot(&mut connection, slot).await?)
+        Ok(drop_slot(&mut connection, slot, SlotInUse::Refuse).await?)
     }
 }
 
@@ -104,8 +111,27 @@ impl LogSource for PostgresSource {
         let options = StreamOptions {
             conninfo: self.conninfo.clone(),
             slot: self.slot.clone(),
+            made_slot: Arc::clone(&self.made_slot),
             clock: self.clock.clone(),
         };
         follow(options, resume, preceding).await
+    }
+
+    async fn forget(&self) -> Result<(), SourceError> {
+        let Some(slot) = self
+            .slot()
+            .filter(|_| self.made_slot.swap(false, Ordering::Relaxed))
+        else {
+            return Ok(());
+        };
+        let mut connection = Connection::connect(&self.conninfo, Mode::Replication).await?;
+        // Our own stream was closed a moment ago, and the server may not have noticed yet.
+        tokio::select! {
+            dropped = drop_slot(&mut connection, slot, SlotInUse::Wait) => Ok(dropped.map(drop)?),
+            () = self.clock.sleep(FORGET_WAIT_MAX) => {
+                let what = format!("the slot {slot} is still in use");
+                Err(SourceError::new(SourceErrorKind::Conflict, what, "drop it: backstay slot drop SERVICE --confirm SERVICE"))
+            }
+        }
     }
 }

@@ -72,6 +72,12 @@ pub trait LogSource: std::fmt::Debug + Send + Sync {
     /// Attaches. The first piece begins at the start of the file that holds the resume point, so that bytes already
     /// stored arrive once more and can be compared. Of the positions only that of `After` may be told to the source.
     async fn follow(&self, resume: Resume, preceding: &Preceding) -> Result<Box<dyn LogReader>, SourceError>;
+
+    /// Takes back what `follow` made at the source, for a log of which nothing could be stored: a source keeps its log
+    /// for whoever follows it, and would go on keeping it for nobody. What was there before `follow` stays.
+    async fn forget(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
 }
 
 /// What the reader attached to.

@@ -6,6 +6,7 @@ use crate::program::Place;
 use crate::tree::{changes, tree};
 use backstay_postgres::Mode;
 use backstay_testkit::pg::{Listen, PgOptions, PgServer, free_port};
+use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 
@@ -128,6 +129,21 @@ async fn server_with_walsenders(number: u32) -> PgServer {
         ..PgOptions::default()
     })
     .await
+}
+
+/// A slot keeps the server's log until somebody reads it, so one whose stream never began would fill its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_store_takes_nothing_leaves_no_slot_at_the_server() {
+    let server = PgServer::start().await;
+    let place = place_for(&server.conninfo_text());
+    fs::create_dir(place.directory.join("backups/wal-archive")).unwrap();
+    place.write("backups/wal-archive/keys", "no directory");
+    let text = refused(&place, Some(&server), "stream main");
+    assert!(text.contains("cannot put wal-archive/keys/"), "{text}");
+    let slots = server
+        .value("SELECT count(*)::text FROM pg_replication_slots")
+        .await;
+    assert_eq!(slots, "0");
 }
 
 /// Nobody else holds one, so no waiting would help: this is no conflict.

@@ -83,6 +83,15 @@ pub struct SlotPosition {
     pub timeline: Option<Timeline>,
 }
 
+/// What to do about a slot to drop that somebody uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotInUse {
+    /// Leave it.
+    Refuse,
+    /// Wait for them to leave it.
+    Wait,
+}
+
 /// What dropping a slot did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotDropped {
@@ -168,10 +177,19 @@ pub async fn create_slot(
 /// `DROP_REPLICATION_SLOT`.
 ///
 /// # Errors
-/// `Server` 55006 while somebody uses it.
-pub async fn drop_slot(connection: &mut Connection, name: &SlotName) -> Result<SlotDropped, PostgresError> {
+/// `Server` 55006 while somebody uses it, unless that is waited for.
+pub async fn drop_slot(
+    connection: &mut Connection,
+    name: &SlotName,
+    in_use: SlotInUse,
+) -> Result<SlotDropped, PostgresError> {
+    let wait = match in_use {
+        SlotInUse::Refuse => "",
+        SlotInUse::Wait => " WAIT",
+    };
+    let name = identifier(name.as_str());
     match connection
-        .simple_query(&format!("DROP_REPLICATION_SLOT {}", identifier(name.as_str())))
+        .simple_query(&format!("DROP_REPLICATION_SLOT {name}{wait}"))
         .await
     {
         Ok(_) => Ok(SlotDropped::Now),

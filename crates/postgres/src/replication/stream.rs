@@ -31,6 +31,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Microseconds from 1970 to 2000, PostgreSQL's beginning of time (POSTGRES_EPOCH_JDATE).
@@ -61,6 +62,8 @@ pub struct StreamOptions {
     pub conninfo: Conninfo,
     /// The slot; without one the server may remove WAL that was not read yet.
     pub slot: Option<Slot>,
+    /// Set when the slot was missing and is made.
+    pub made_slot: Arc<AtomicBool>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

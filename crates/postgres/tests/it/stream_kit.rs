@@ -27,6 +27,7 @@ pub fn options(server: &PgServer, slot: Option<&str>) -> StreamOptions {
     StreamOptions {
         conninfo: parse(&(server.conninfo_text() + " application_name=backstay")),
         slot: slot.map(|name| Slot::CreateIfMissing(SlotName::new(name).unwrap())),
+        made_slot: Arc::default(),
         clock: Arc::new(SystemClock::new()),
     }
 }

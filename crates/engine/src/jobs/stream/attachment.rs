@@ -84,7 +84,12 @@ impl<'a> Attachment<'a> {
                 attaching = attaching.apart(job.repository.chance());
             }
         }
-        Self::begin(job, log, reader, (attaching, preceding), presence).await
+        let is_first = attaching.reason == AttachReason::First;
+        let begun = Self::begin(job, log, reader, (attaching, preceding), presence).await;
+        if begun.is_err() && is_first {
+            forget(source).await;
+        }
+        begun
     }
 
     async fn begin(
@@ -568,4 +573,11 @@ async fn next_step(reader: &mut dyn LogReader, room: bool) -> Result<LogStep, So
 
 fn is_at_switch(origin: Origin, resume: Resume) -> bool {
     origin == Origin::Frontier && matches!(resume, Resume::At { .. })
+}
+
+/// Nothing is stored of a source that was followed for the first time: it must not keep its log for nobody.
+async fn forget(source: &dyn LogSource) {
+    if let Err(error) = source.forget().await {
+        warn!(%error, "the source still keeps its log for this stream, of which nothing was stored");
+    }
 }

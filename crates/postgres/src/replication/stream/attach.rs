@@ -17,6 +17,7 @@ use crate::wal::{VersionFacts, WalIdentity};
 use crate::wire::Rows;
 use backstay_source::Resume;
 use backstay_terms::{Lsn, ServerVersion, SystemIdentifier, Timeline, WalSegmentSize};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What stays the same for one connection.
@@ -254,7 +255,10 @@ async fn prepare_slot(
     if let Slot::CreateIfMissing(name) = slot {
         match command::create_slot(connection, name, SlotLife::Permanent, SlotReserve::Now).await {
             Err(error) if error.sqlstate() == Some(DUPLICATE_OBJECT) => {}
-            other => other?,
+            other => {
+                other?;
+                options.made_slot.store(true, Ordering::Relaxed);
+            }
         }
     }
     let position = match Dialect::of(command::server_version(connection)?)?.reads_slots() {

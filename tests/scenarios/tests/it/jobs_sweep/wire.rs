@@ -66,6 +66,14 @@ fn position_of(text: &str) -> Option<u64> {
 /// One message with its tag and length.
 type Frame = Bytes;
 
+fn frame(tag: u8, body: &[u8]) -> Frame {
+    let mut frame = BytesMut::new();
+    frame.put_u8(tag);
+    frame.put_u32(4 + body.len() as u32);
+    frame.put_slice(body);
+    frame.freeze()
+}
+
 async fn read_frame<R: AsyncRead + Unpin>(from: &mut R) -> Option<Frame> {
     let tag = from.read_u8().await.ok()?;
     let body = read_body(from).await?;
@@ -135,6 +143,14 @@ impl Script {
             all.extend_from_slice(&bytes);
         }
         Some((first, all))
+    }
+
+    /// Dropping the slot while it is recorded would take it from the recording after this one, so the answer is made by hand.
+    fn with_the_slot_dropped(mut self) -> Script {
+        let dropped = [frame(b'C', b"DROP_REPLICATION_SLOT\0"), frame(b'Z', b"I")];
+        let asked = Asked::Command(format!("DROP_REPLICATION_SLOT \"{SLOT}\" WAIT"));
+        self.answers.insert(asked, dropped.to_vec());
+        self
     }
 
     fn answer(&self, asked: &Asked, from: Option<u64>) -> Vec<Frame> {
@@ -217,7 +233,8 @@ impl Recorder {
     /// What was written down; every connection must have been closed by its client.
     pub async fn end(self) -> Script {
         self.listening.end().await;
-        std::mem::take(&mut *self.script.lock().unwrap())
+        let script = std::mem::take(&mut *self.script.lock().unwrap());
+        script.with_the_slot_dropped()
     }
 }
 
