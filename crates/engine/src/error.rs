@@ -190,7 +190,9 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         RepositoryError::Absent | RepositoryError::AlreadyThere { .. } | RepositoryError::NotEmpty { .. } => {
             ErrorKind::Refused
         }
-        RepositoryError::OtherRepository { .. } | RepositoryError::NewerFormat { .. } => ErrorKind::Refused,
+        RepositoryError::Headless { .. }
+        | RepositoryError::OtherRepository { .. }
+        | RepositoryError::NewerFormat { .. } => ErrorKind::Refused,
         RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. } => {
             ErrorKind::Key
         }

@@ -26,6 +26,12 @@ pub enum RepositoryError {
         /// One object found.
         example: String,
     },
+    /// `repository.json` is gone, and what belongs to it is there.
+    #[error("repository.json is gone, and what belongs to its repository is there: {example}")]
+    Headless {
+        /// One object found.
+        example: String,
+    },
     /// It is another repository than the configuration says.
     #[error("this is repository {found}, not {expected}")]
     OtherRepository {
@@ -151,6 +157,10 @@ pub enum RepositoryError {
     },
 }
 
+/// Whoever reads it must not think that the objects are worth nothing.
+const HEADLESS_ADVICE: &str = "remove nothing: bring repository.json back from a copy of the repository; \
+    or write it again, the id is on the recovery sheet: {\"format\":1,\"repository\":\"ID\",\"created\":\"2026-01-01T00:00:00Z\"}";
+
 impl RepositoryError {
     /// An object whose content makes no sense.
     pub fn malformed(object: impl std::fmt::Display, what: impl std::fmt::Display) -> RepositoryError {
@@ -226,6 +236,8 @@ impl RepositoryError {
             Self::Absent => "check `repo` in the configuration, or create one with: backstay init".into(),
             Self::AlreadyThere { .. } => "use it as it is, or choose another place for the new one".into(),
             Self::NotEmpty { .. } => "choose an empty place, or remove what is there if it is yours".into(),
+            Self::Headless { .. } => HEADLESS_ADVICE.into(),
+            Self::Malformed { object, .. } if object == crate::layout::REPOSITORY => HEADLESS_ADVICE.into(),
             Self::OtherRepository { .. } => {
                 "check `repo` in the configuration: it leads to another repository".into()
             }

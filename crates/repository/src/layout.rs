@@ -15,6 +15,12 @@ use jiff::Timestamp;
 /// The name of the object that says which repository this is.
 pub const REPOSITORY: &str = "repository.json";
 
+/// Whether an object of this name belongs to a repository, to this one or to another.
+pub fn is_of_a_repository(name: &str) -> bool {
+    let first = name.split('/').next().unwrap_or_default();
+    matches!(first, "wal-archive" | "facts" | "keyring") || first.ends_with("-backups")
+}
+
 /// The name without its meaning: where an object lies, and the name that its sealing binds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {

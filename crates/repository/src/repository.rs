@@ -97,7 +97,17 @@ impl Repository {
         chance: Arc<dyn Chance>,
         recipients: &[Recipient],
     ) -> Result<Repository, RepositoryError> {
-        let info = read_info(store.as_ref()).await?;
+        let info = match read_info(store.as_ref()).await {
+            Err(RepositoryError::Absent) => {
+                let lost = first_of_ours(store.as_ref()).await?;
+                return Err(
+                    lost.map_or(RepositoryError::Absent, |example| RepositoryError::Headless {
+                        example,
+                    }),
+                );
+            }
+            answer => answer?,
+        };
         let ready = make_ready(store.as_ref(), recipients, chance.next_u64()).await?;
         let (keys, months) = (Mutex::new(HashMap::new()), Mutex::new(HashMap::new()));
         Ok(Repository {
@@ -212,7 +222,17 @@ async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError>
     Ok(info)
 }
 
+/// An object that belongs to a repository, of the first page of names; none where all are foreign.
+async fn first_of_ours(store: &dyn Store) -> Result<Option<String>, RepositoryError> {
+    let page = store.list_page(&Prefix::everything(), None, 1000).await?;
+    let mut names = page.objects.iter().map(|object| object.key.to_string());
+    Ok(names.find(|name| layout::is_of_a_repository(name)))
+}
+
 async fn refuse_if_not_empty(store: &dyn Store) -> Result<(), RepositoryError> {
+    if let Some(example) = first_of_ours(store).await? {
+        return Err(RepositoryError::Headless { example });
+    }
     let page = store.list_page(&Prefix::everything(), None, 1).await?;
     match page.objects.first() {
         Some(object) => Err(RepositoryError::NotEmpty {
