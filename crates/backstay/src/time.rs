@@ -174,7 +174,10 @@ impl From<&TimeError> for Failure {
         match error {
             TimeError::Unreadable { text, .. } => {
                 let failure = Failure::new(Code::TimeUnreadable, message, TARGETS).or(TIMES);
-                match crate::suggest::nearest(text, ["latest", "immediate", "now"]) {
+                let word = crate::suggest::nearest(text, ["latest", "immediate", "now"]).map(str::to_owned);
+                let position = format!("lsn:{}", text.trim());
+                let is_position = matches!(RecoveryTarget::parse_word(&position), Ok(Some(_)));
+                match word.or_else(|| is_position.then_some(position)) {
                     Some(word) => failure.or(format!("did you mean {word}?")),
                     None => failure,
                 }

@@ -52,6 +52,10 @@ fn wrong(rendered: &str) -> Failure {
             Some(tip) => help.push(tip.to_owned()),
             None if line.starts_with("For more information") => {}
             None if message.ends_with(':') => message = format!("{message} {line}"),
+            // The arguments that the message speaks of, one a line.
+            None if first.ends_with(':') && help.is_empty() && line.starts_with(['<', '-']) => {
+                message = format!("{message}, {line}");
+            }
             None => help.push(line.replacen("Usage:", "usage:", 1)),
         }
     }

@@ -58,7 +58,15 @@ fn absolute(text: &str, trimmed: &str) -> Result<Phrase, TimeError> {
         return Err(unreadable(text, without_date(trimmed)));
     };
     let Some(date) = date(day) else {
-        return Err(unreadable(text, without_date(trimmed)));
+        let looks_like_a_day = day.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+        let reason = match looks_like_a_day {
+            true => format!("there is no day {day}"),
+            false => without_date(trimmed).to_owned(),
+        };
+        return Err(unreadable(text, &reason));
     };
     if rest.is_empty() {
         return Err(unreadable(

@@ -53,8 +53,8 @@ fn what_is_no_time_says_why() {
         ("soon", not_a_day.to_owned()),
         ("", not_a_day.to_owned()),
         ("22.11.2026 14:05", not_a_day.to_owned()),
-        ("2026-13-22 14:05", not_a_day.to_owned()),
-        ("2026-02-29 14:05", not_a_day.to_owned()),
+        ("2026-13-22 14:05", "there is no day 2026-13-22".to_owned()),
+        ("2026-02-29 14:05", "there is no day 2026-02-29".to_owned()),
         (
             "14:05",
             "it lacks a day: \"today 14:05\" or \"yesterday 14:05\"".to_owned(),
@@ -199,6 +199,8 @@ fn a_misspelt_word_is_noticed() {
     let failure = read_target("lastest", now(), &berlin).unwrap_err();
     assert_eq!(failure.code, Code::TimeUnreadable);
     assert_eq!(failure.help.last().unwrap(), "did you mean latest?");
+    let failure = read_target("0/3000028", now(), &berlin).unwrap_err();
+    assert_eq!(failure.help.last().unwrap(), "did you mean lsn:0/3000028?");
     let failure = read_target("lsn:xyz", now(), &berlin).unwrap_err();
     assert_eq!(failure.code, Code::TimeUnreadable);
 }

@@ -248,6 +248,8 @@ async fn targets_that_cannot_be_reached_touch_nothing() {
         "2001-01-01T00:00:00Z",
         "2099-01-01T00:00:00Z",
         "lsn:0/1",
+        "lsn:FF/0",
+        "0/3000028",
         "name:nobody_made_it",
         "xid:4000000",
         "soon",

@@ -16,6 +16,9 @@ fn usage_errors_have_the_form_of_every_other_error() {
         "--output yaml version",
         "--utc --local version",
         "--color",
+        "wal gaps a b",
+        "restore --to latest",
+        "lineage adopt",
         "--json --wrong",
         "--json",
     ] {

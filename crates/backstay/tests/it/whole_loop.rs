@@ -149,6 +149,7 @@ async fn every_command_answers_as_it_is_written() {
         assert!(run.out.ends_with("nothing is wrong\n"), "{}", run.out);
     }
     the_log_is_fetched_or_its_absence_proved(&world).await;
+    a_position_beyond_the_end_is_refused_with_the_last_one(&world);
     world.golden("slot-drop", "slot drop main --confirm main");
     world.golden("slot-drop-again", "slot drop main --confirm main");
     world.shape("slot-drop", "slot drop main --confirm main --json");
@@ -166,6 +167,20 @@ async fn the_log_is_fetched_or_its_absence_proved(world: &World) {
     assert_eq!(fetched("0000000100000000000000FF"), 1, "beyond the end");
     assert_eq!(fetched("nonsense"), 204);
     assert!([0, 204].contains(&fetched(&stored)));
+}
+
+fn a_position_beyond_the_end_is_refused_with_the_last_one(world: &World) {
+    let plan = |point: &str| world.run(&["restore", "main", "--to", point, "--plan", "--json"]);
+    let refused = plan("lsn:FF/0");
+    assert_eq!(refused.exit, 6, "{}", refused.err);
+    let refused: serde_json::Value = serde_json::from_str(&refused.err).unwrap();
+    let (_, nearest) = refused["help"].as_str().unwrap().split_once("--to ").unwrap();
+    let stop = |point: &str| {
+        let run = plan(point);
+        assert_eq!(run.exit, 0, "{point}: {}", run.err);
+        serde_json::from_str::<serde_json::Value>(&run.out).unwrap()["plan"]["stop"]["lsn"].clone()
+    };
+    assert_eq!(stop(nearest), stop("latest"));
 }
 
 async fn a_plan_is_made_again_by_the_command_that_it_names(world: &World) {

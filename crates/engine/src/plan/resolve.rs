@@ -9,7 +9,7 @@ use super::window::newest_time;
 use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog};
 use backstay_source::{Hit, LogFormat, Outcome, RecoveryStop, ScanOrder, Wanted};
-use backstay_terms::{LogFacts, LogPointKind, LogRange, Position, RecordBounds, RecoveryTarget};
+use backstay_terms::{LogFacts, LogPointKind, LogRange, Lsn, Position, RecordBounds, RecoveryTarget};
 use jiff::Timestamp;
 
 /// Times of commits may step back by this much among neighbours.
@@ -297,8 +297,31 @@ pub(crate) async fn refuse(
                 "{other} is not in the stored log after {}, which reaches {last}",
                 searched_after(request)
             ),
-            advice: format!("see what can be recovered: backstay window {}", catalog.source),
+            advice: match (other, &head.log) {
+                (RecoveryTarget::Lsn(_), Some(log)) => {
+                    let nearest = last_position(catalog, head, log, stretch).await?;
+                    format!("the nearest point that can be recovered: --to {nearest}")
+                }
+                _ => format!("see what can be recovered: backstay window {}", catalog.source),
+            },
         },
+    })
+}
+
+/// How to ask for the last position that a base reaches.
+async fn last_position(
+    catalog: &Catalog,
+    head: &Head,
+    log: &HeadLog,
+    stretch: Option<LogRange>,
+) -> Result<String, EngineError> {
+    let records = match stretch {
+        Some(stretch) => last_record(catalog, log, stretch).await?,
+        None => None,
+    };
+    Ok(match records {
+        Some(records) => format!("lsn:{}", Lsn::from(records.last_start)),
+        None => format!("immediate --base {}", head.backup),
     })
 }
 
