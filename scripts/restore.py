@@ -157,7 +157,7 @@ class Log:  # what is stored of one source's log, by lineage (section 5 of the f
             if not record["parent"] or record["parent"]["fork"] < base["stop"]:
                 return chain
             lineage, end = record["parent"]["branch"]["lineage"], min(end, record["parent"]["fork"])
-        check(False, f"the log of {self.source} has no lineage {lineage}: give one that list shows, or --no-log")
+        check(False, f"give the --lineage to restore, or --no-log: the log of {self.source} has {', '.join(self.lineages) or 'none'}")
 def place_log(log, chain, base, last, until, directory):
     """Puts the chain's bytes into pg_wal; gives the target: `until` if a record begins there or later, else the last record."""
     at, stop, size, previous, placed = base["end_point"]["start"], base["stop"], base["segment_size"], base["timeline"], None
@@ -202,7 +202,7 @@ def place_files(backup, files, directory):
 def restore(repository, backup, directory, lineage, until):
     base, log = backup.head["log"], Log(repository, backup.source) if lineage != "none" else None
     check(not os.path.lexists(directory) and not os.path.lexists(f"{directory}.tablespaces"), f"{directory} exists already")
-    chain = log.chain(lineage or " or ".join(log.lineages), base) if log else []
+    chain = log.chain(lineage or (len(log.lineages) == 1 and [*log.lineages][0]), base) if log else []
     check_outside(backup.head["engine"].get("tablespaces_made", []))
     backup.load()
     control = [file for file in backup.files if (file["role"], file["path"]) == ("data", "global/pg_control")]

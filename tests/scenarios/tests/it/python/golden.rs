@@ -297,9 +297,12 @@ fn python_refuses_options_that_cannot_be_meant() {
     for (more, expected) in [
         (
             &["--lineage", "00000000"][..],
-            "the log of golden has no lineage 00000000: give one that list shows",
+            "give the --lineage to restore, or --no-log: the log of golden has ",
         ),
-        (&[], "the log of golden has no lineage"),
+        (
+            &[],
+            "give the --lineage to restore, or --no-log: the log of golden has ",
+        ),
         (
             &["--no-log", "--until", "0/1"],
             "an --until that list has a backup for",
