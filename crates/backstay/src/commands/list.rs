@@ -11,6 +11,8 @@ use crate::session::Session;
 use crate::units::count;
 use backstay_engine::plan::{LostBackup, Unreadable};
 use backstay_repository::{Head, HeadVerdict};
+use backstay_terms::{ByteCount, RetentionClass};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// The backups of one service, or of all.
@@ -72,10 +74,100 @@ fn log_line(seen: &Seen, look: &Look) -> Option<String> {
     Some(format!("log  {}  {range}  {gaps}\n", seen.service))
 }
 
+impl List {
+    /// A row for each backup, then for each that cannot be read, then for each that is lost.
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        let seen = || self.seen.iter();
+        let good = seen().flat_map(|seen| seen.heads.iter().rev().map(|head| Row::of(seen, head)));
+        let closed = seen().flat_map(|seen| {
+            let objects = seen.unread.objects().into_iter();
+            objects.filter_map(|object| Row::unreadable(seen, &object))
+        });
+        let lost = seen().flat_map(|seen| seen.lost.iter().map(|lost| Row::lost(seen, lost)));
+        good.chain(closed).chain(lost)
+    }
+}
+
+/// What a line says; a figure that is not known is none.
+struct Row {
+    backup: String,
+    service: String,
+    taken: Option<Timestamp>,
+    kind: String,
+    sizes: Option<(ByteCount, ByteCount)>,
+    class: Option<RetentionClass>,
+    until: Option<Timestamp>,
+    state: &'static str,
+}
+
+impl Row {
+    fn of(seen: &Seen, head: &Head) -> Row {
+        Row {
+            backup: head.backup.to_string(),
+            service: seen.service.to_string(),
+            taken: Some(head.created),
+            kind: head.kind.name().to_owned(),
+            sizes: Some((head.totals.bytes, head.totals.stored)),
+            class: Some(head.class),
+            until: Some(head.expires_at),
+            state: state(seen, head),
+        }
+    }
+
+    /// None for an object that is no backup.
+    fn unreadable(seen: &Seen, object: &Unreadable) -> Option<Row> {
+        let backup = object.backup.as_ref()?;
+        Some(Row {
+            backup: backup.to_string(),
+            service: seen.service.to_string(),
+            taken: object.begun,
+            kind: backup.kind().to_owned(),
+            sizes: None,
+            class: object.class,
+            until: None,
+            state: "unreadable",
+        })
+    }
+
+    fn lost(seen: &Seen, lost: &LostBackup) -> Row {
+        Row {
+            backup: lost.backup.to_string(),
+            service: seen.service.to_string(),
+            taken: Some(lost.committed),
+            kind: lost.backup.kind().to_owned(),
+            sizes: None,
+            class: None,
+            until: Some(lost.promised),
+            state: "lost",
+        }
+    }
+
+    fn cells(self, look: &Look) -> [String; 9] {
+        let time = |time: Option<Timestamp>| time.map(|time| look.time(time));
+        let (bytes, stored) = self.sizes.unzip();
+        let or_unknown = |known: Option<String>| known.unwrap_or_else(|| "-".to_owned());
+        [
+            self.backup,
+            self.service,
+            or_unknown(time(self.taken)),
+            self.kind,
+            or_unknown(bytes.map(|bytes| bytes.to_string())),
+            or_unknown(stored.map(|stored| stored.to_string())),
+            or_unknown(self.class.map(|class| class.to_string())),
+            or_unknown(time(self.until)),
+            self.state.to_owned(),
+        ]
+    }
+}
+
 impl Report for List {
     fn human(&self, look: &Look) -> String {
         if self.seen.is_empty() {
             return NO_SERVICES.to_owned();
+        }
+        let mut rows = self.rows().peekable();
+        if rows.peek().is_none() {
+            return self.hint();
         }
         let mut table = Table::new([
             Column::needed("BACKUP"),
@@ -88,70 +180,10 @@ impl Report for List {
             Column::useful("KEPT UNTIL"),
             Column::needed("STATE"),
         ]);
-        let rows = self
-            .seen
-            .iter()
-            .flat_map(|seen| seen.heads.iter().rev().map(move |head| (seen, head)));
-        for (seen, head) in rows.clone() {
-            table.row([
-                head.backup.to_string(),
-                seen.service.to_string(),
-                look.time(head.created),
-                head.kind.name().to_owned(),
-                head.totals.bytes.to_string(),
-                head.totals.stored.to_string(),
-                head.class.to_string(),
-                look.time(head.expires_at),
-                state(seen, head).to_owned(),
-            ]);
+        for row in rows {
+            table.row(row.cells(look));
         }
-        let closed: Vec<(&Seen, Unreadable)> = self
-            .seen
-            .iter()
-            .flat_map(|seen| {
-                seen.unread
-                    .objects()
-                    .into_iter()
-                    .map(move |object| (seen, object))
-            })
-            .collect();
-        for (seen, object) in &closed {
-            let Some(backup) = &object.backup else { continue };
-            let unknown = || "-".to_owned();
-            table.row([
-                backup.to_string(),
-                seen.service.to_string(),
-                object.begun.map_or_else(unknown, |begun| look.time(begun)),
-                backup.kind().to_owned(),
-                unknown(),
-                unknown(),
-                object.class.map_or_else(unknown, |class| class.to_string()),
-                unknown(),
-                "unreadable".to_owned(),
-            ]);
-        }
-        let lost: Vec<(&Seen, &LostBackup)> = self
-            .seen
-            .iter()
-            .flat_map(|seen| seen.lost.iter().map(move |lost| (seen, lost)))
-            .collect();
-        for (seen, lost) in &lost {
-            table.row([
-                lost.backup.to_string(),
-                seen.service.to_string(),
-                look.time(lost.committed),
-                lost.backup.kind().to_owned(),
-                "-".to_owned(),
-                "-".to_owned(),
-                "-".to_owned(),
-                look.time(lost.promised),
-                "lost".to_owned(),
-            ]);
-        }
-        match rows.count() + closed.len() + lost.len() {
-            0 => self.hint(),
-            _ => table.render(look) + &self.logs(look) + &self.hint(),
-        }
+        table.render(look) + &self.logs(look) + &self.hint()
     }
 
     fn json(&self) -> Value {
