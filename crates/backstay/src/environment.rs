@@ -1,6 +1,7 @@
 //! The variables of the process, as something that a test can replace.
 //!
-//! Promise: a variable that is not UTF-8 counts as absent for reading settings; nothing here prints a value.
+//! Promise: a variable that is not UTF-8 counts as absent for reading settings; nothing here prints a value. USER is the name of
+//! the process's user where no variable says it, as libpq has it: cron, systemd and containers often set none.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,23 @@ pub struct Process;
 
 impl Environment for Process {
     fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+        let told = std::env::var(name).ok();
+        match name {
+            "USER" => told.filter(|name| !name.is_empty()).or_else(own_name),
+            _ => told,
+        }
     }
+}
+
+/// The name of the user that this process runs as. Users of a directory service are not found here.
+fn own_name() -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let own = rustix::process::geteuid().as_raw().to_string();
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == own).then(|| name.to_owned())
+    })
 }
 
 /// Variables that a test names.

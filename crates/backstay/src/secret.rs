@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 /// More than any key or passphrase has.
@@ -71,7 +72,7 @@ impl SecretPlace {
             bytes: without_line_end(bytes),
             warning,
         };
-        if secret.bytes.is_empty() {
+        if secret.bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(self.missing(
                 "it is empty",
                 "put the key there, or correct keys: in the configuration",
@@ -100,21 +101,18 @@ impl SecretPlace {
         process
             .args(arguments)
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .kill_on_drop(true);
-        let output = match tokio::time::timeout(COMMAND_TIME_MAX, process.output()).await {
-            Err(_) => return Err(self.missing("it gave no answer within 60 s", help)),
-            Ok(Err(error)) => return Err(self.missing("it cannot be started", help).caused_by(&error)),
-            Ok(Ok(output)) => output,
-        };
-        let bytes = Zeroizing::new(output.stdout);
-        if !output.status.success() {
-            return Err(self.missing(&format!("it failed: {}", output.status), help));
+        match tokio::time::timeout(COMMAND_TIME_MAX, printed(process)).await {
+            Err(_) => Err(self.missing("it gave no answer within 60 s", help)),
+            Ok(Err(error)) => Err(self.missing("it cannot be started", help).caused_by(&error)),
+            Ok(Ok(None)) => Err(self.missing("it printed more than 64 KiB", help)),
+            Ok(Ok(Some((_, status)))) if !status.success() => {
+                Err(self.missing(&format!("it failed: {status}"), help))
+            }
+            Ok(Ok(Some((bytes, _)))) => Ok(bytes),
         }
-        if bytes.len() > SIZE_MAX {
-            return Err(self.missing("it printed more than 64 KiB", help));
-        }
-        Ok(bytes)
     }
 
     fn missing(&self, reason: &str, help: &str) -> Failure {
@@ -122,11 +120,30 @@ impl SecretPlace {
     }
 }
 
+/// What a program printed, and how it ended; nothing if it is more than a secret can be. The program is ended then.
+async fn printed(
+    mut process: tokio::process::Command,
+) -> std::io::Result<Option<(Zeroizing<Vec<u8>>, ExitStatus)>> {
+    let mut child = process.spawn()?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SIZE_MAX + 1));
+    if let Some(output) = child.stdout.take() {
+        output.take(limit()).read_to_end(&mut bytes).await?;
+    }
+    if bytes.len() > SIZE_MAX {
+        return Ok(None);
+    }
+    Ok(Some((bytes, child.wait().await?)))
+}
+
+/// One byte more than is taken, to notice that there is more.
+fn limit() -> u64 {
+    u64::try_from(SIZE_MAX).unwrap_or(u64::MAX).saturating_add(1)
+}
+
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(SIZE_MAX + 1));
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let limit = u64::try_from(SIZE_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit)
+    Read::take(file, limit())
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, &error))?;
     if bytes.len() > SIZE_MAX {

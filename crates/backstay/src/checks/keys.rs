@@ -1,7 +1,7 @@
 //! Do the configured keys open what is stored, and would losing one of them lose everything.
 
 use super::failed;
-use crate::config::Config;
+use crate::config::{Config, KeySource};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::units::count;
@@ -19,6 +19,17 @@ pub(super) async fn findings(config: &Config, opened: &Result<Repository, Failur
     };
     let mut findings = vec![newest(repository).await];
     let file = config.file.display();
+    if config
+        .keys
+        .iter()
+        .all(|key| matches!(key.value, KeySource::Age(_)))
+    {
+        findings.push(Finding::failure(
+            "opening",
+            "no configured key opens what is written here: an age recipient can only write, so every backup is refused",
+            format!("add a master key or a passphrase under keys: in {file}; backstay key new makes one"),
+        ));
+    }
     findings.extend(repository.key_warnings().into_iter().map(|warning| match warning {
         KeyWarning::NotEncrypted => Finding::warning(
             "encryption",

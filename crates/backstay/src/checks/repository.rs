@@ -19,6 +19,9 @@ use std::path::Path;
 /// Below this a backup of anything fails soon.
 const SPACE_MIN: u64 = 1 << 30;
 
+/// Below this not even one pack can be stored.
+const SPACE_NONE: u64 = 32 << 20;
+
 /// A clock that is wrong by more is named.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(2);
 
@@ -85,13 +88,18 @@ fn writing(path: &Path) -> Finding {
 
 fn space(path: &Path) -> Option<Finding> {
     let facts = statvfs(path).ok()?;
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    Some(room(facts.f_bavail.saturating_mul(facts.f_frsize)))
+}
+
+/// What so many free bytes mean.
+fn room(free: u64) -> Finding {
     let what = format!("{} free", ByteCount(free));
     let fix = "free space there, or choose another place for the repository";
-    Some(match free {
-        ..SPACE_MIN => Finding::warning("space", what, fix),
+    match free {
+        ..SPACE_NONE => Finding::failure("space", what, fix),
+        SPACE_NONE..SPACE_MIN => Finding::warning("space", what, fix),
         _ => Finding::good("space", what),
-    })
+    }
 }
 
 async fn clock(session: &Session, repository: &Repository) -> Finding {
@@ -113,5 +121,23 @@ async fn clock(session: &Session, repository: &Repository) -> Finding {
             ),
         ),
         Err(error) => failed("clock", &Failure::from(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_source::Severity;
+
+    #[test]
+    fn a_repository_without_room_for_a_pack_fails_and_one_that_is_nearly_full_warns() {
+        for (free, severity) in [
+            (0, Severity::Failure),
+            (SPACE_NONE - 1, Severity::Failure),
+            (SPACE_NONE, Severity::Warning),
+            (SPACE_MIN, Severity::Good),
+        ] {
+            assert_eq!(room(free).severity, severity, "{free}");
+        }
     }
 }

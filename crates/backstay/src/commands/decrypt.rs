@@ -10,6 +10,7 @@ use crate::new_file;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
+use backstay_store::Key;
 use backstay_terms::ByteCount;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -17,7 +18,11 @@ use std::path::PathBuf;
 /// Opens one object; its bytes go to standard output as they are, or into a new file.
 pub async fn decrypt(session: &mut Session, arguments: &Decrypt) -> Result<Box<dyn Report>, Failure> {
     let repository = access::repository(session).await?;
-    let content = repository.decrypt(&arguments.object).await?;
+    let is_name = Key::new(&arguments.object).is_ok();
+    let content = match is_name {
+        true => repository.decrypt(&arguments.object).await?,
+        false => None,
+    };
     let content = content.ok_or_else(|| not_sealed(&arguments.object))?;
     let Some(file) = arguments.into.clone() else {
         session.printer.bytes(&content)?;

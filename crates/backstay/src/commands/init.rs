@@ -17,8 +17,10 @@ use crate::render::Report;
 use crate::render::look::Look;
 use crate::secret::SecretPlace;
 use crate::session::Session;
+use backstay_postgres::Conninfo;
 use backstay_repository::{Repository, RepositoryError, SystemChance, layout};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,13 +81,20 @@ fn make_config(session: &Session, arguments: &Init) -> Result<Made, Failure> {
     if path.exists() || (told.is_none() && found.is_ok()) {
         return Ok(Made::Before);
     }
+    let lookup = |name: &str| session.environment().get(name);
+    Conninfo::parse(&arguments.postgresql, &lookup)
+        .map_err(|error| Failure::from(&error).at("--postgresql"))?;
     let repo = session.global.repo.as_deref().unwrap_or("file://./backups");
-    new_file::write(path, configuration(repo, arguments).as_bytes()).map_err(|error| {
-        let help = "give a file in a directory that you may write to: backstay init --config FILE";
-        let message = format!("{} cannot be written", path.display());
-        Failure::new(Code::LocalFile, message, help).caused_by(&error)
-    })?;
-    Ok(Made::Now)
+    match new_file::write(path, configuration(repo, arguments).as_bytes()) {
+        Ok(()) => Ok(Made::Now),
+        // By another init, a moment ago.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Made::Before),
+        Err(error) => {
+            let help = "give a file in a directory that you may write to: backstay init --config FILE";
+            let message = format!("{} cannot be written", path.display());
+            Err(Failure::new(Code::LocalFile, message, help).caused_by(&error))
+        }
+    }
 }
 
 /// A configuration that is there is never changed, so what was said for a new one has no effect.
@@ -125,8 +134,13 @@ fn make_keys(config: &Config) -> Result<Vec<(PathBuf, Made)>, Failure> {
             continue;
         }
         refuse_if_stored(config, file)?;
-        key::write_key_file(file)?;
-        keys.push((file.clone(), Made::Now));
+        let made = match key::write_key_file(file) {
+            Ok(_) => Made::Now,
+            // By another init, a moment ago.
+            Err(failure) if failure.code == Code::FileExists => Made::Before,
+            Err(failure) => return Err(failure),
+        };
+        keys.push((file.clone(), made));
     }
     Ok(keys)
 }

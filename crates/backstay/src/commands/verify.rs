@@ -3,6 +3,7 @@
 use super::seen::chosen;
 use crate::access;
 use crate::cli::{DepthWanted, Verify};
+use crate::codes::Code;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::identity;
@@ -45,7 +46,23 @@ pub async fn verify(session: &mut Session, arguments: &Verify) -> Result<Box<dyn
             Recording::Written
         },
     };
-    Ok(Box::new(Outcome(job.run().await?)))
+    let verified = job
+        .run()
+        .await
+        .map_err(|error| unrecorded(Failure::from(error), arguments));
+    Ok(Box::new(Outcome(verified?)))
+}
+
+/// Verifying writes nothing but its record, so a store that takes nothing has refused that.
+fn unrecorded(failure: Failure, arguments: &Verify) -> Failure {
+    let is_about_writing = matches!(
+        failure.code,
+        Code::StoreDenied | Code::StoreReadOnly | Code::NoSpace
+    );
+    match is_about_writing && !arguments.no_record {
+        true => failure.or("or verify without a record of it: backstay verify --no-record"),
+        false => failure,
+    }
 }
 
 struct Outcome(Verified);

@@ -193,6 +193,12 @@ fn place(base: &Path, written: &str) -> Result<RepositoryPlace, Failure> {
             "~ is not expanded in the place of the repository".to_owned(),
             "write the path whole, beginning with / or ./",
         ),
+        Some(("file", path)) if !path.starts_with(['/', '.']) => refuse(
+            format!("file://{path} says neither / nor ./ before its path"),
+            &format!(
+                "write file:///{path}, or file://./{path} for a path from the configuration's directory on"
+            ),
+        ),
         Some(("file", written)) => Ok(RepositoryPlace::Directory(path(base, written))),
         Some(("s3", _)) => refuse(
             "repositories in object storage (s3://) are not in this version".to_owned(),

@@ -6,7 +6,8 @@ use super::redact::redact;
 use crate::codes::Code;
 use crate::failure::Failure;
 use serde_saphyr::Location;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// More than a configuration ever needs; a log given by mistake is refused before it is parsed.
@@ -25,17 +26,20 @@ impl Text {
         let size = fs::metadata(path)
             .map_err(|error| unreadable(&shown, &error))?
             .len();
+        let too_long = |has: String| {
+            let message = format!("the configuration file has {has}; more than {SIZE_MAX} are refused");
+            let help = "name the right file: --config FILE";
+            Failure::new(Code::ConfigUnreadable, message, help).at(shown.as_str())
+        };
         if size > SIZE_MAX {
-            let message =
-                format!("the configuration file has {size} bytes; more than {SIZE_MAX} are refused");
-            return Err(Failure::new(
-                Code::ConfigUnreadable,
-                message,
-                "name the right file: --config FILE",
-            )
-            .at(shown));
+            return Err(too_long(format!("{size} bytes")));
         }
-        let bytes = fs::read(path).map_err(|error| unreadable(&shown, &error))?;
+        let mut bytes = Vec::new();
+        // A device has no size, and no end.
+        let read = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
+        if read.map_err(|error| unreadable(&shown, &error))? as u64 > SIZE_MAX {
+            return Err(too_long("no end".to_owned()));
+        }
         let text = String::from_utf8(bytes).map_err(|error| {
             let message = format!(
                 "the configuration file is not text: byte {} is not UTF-8",

@@ -173,6 +173,7 @@ fn repositories_that_are_none() {
         ("no scheme", with("./backups")),
         ("no path", with("file://")),
         ("a home directory", with("file://~/backups")),
+        ("a slash forgotten", with("file://srv/backups")),
         (
             "none at all",
             "version: 1\nkeys: [ { file: ./backstay.key } ]\n".to_owned(),
@@ -224,6 +225,14 @@ fn keys_that_are_none() {
         (
             "a command that fails",
             with("[ { command: [ \"/bin/false\" ] } ]"),
+        ),
+        (
+            "a command that never ends",
+            with("[ { command: [ \"/usr/bin/yes\" ] } ]"),
+        ),
+        (
+            "a command that prints an empty line",
+            with("[ { passphrase: { command: [ \"/bin/echo\" ] } } ]"),
         ),
         (
             "a command that is not there",
@@ -285,6 +294,8 @@ fn a_file_that_is_not_there_or_is_not_text() {
     let directory = Place::new();
     std::fs::create_dir(directory.directory.join("backstay.yaml")).unwrap();
     text += &directory.run("config show").whole("config show   (a directory)");
+    let endless = "-c /dev/zero config show";
+    text += &nowhere.run(endless).whole(endless);
     assert_golden("bad-config/file.txt", &text);
 }
 

@@ -5,8 +5,10 @@ use crate::mask::mask;
 use crate::program::Place;
 use crate::tree::{changes, tree};
 use backstay_testkit::pg::Owner;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 /// Nobody listens there; no command here should get that far.
 const SERVICES: &str = "services:\n  main: { postgresql: \"host=/nowhere user=postgres\" }\n";
@@ -117,6 +119,44 @@ fn a_repository_json_that_was_cut_off() {
     assert_golden("bad-repository/cut-off.txt", &refused(&place, "list"));
 }
 
+/// Whoever reads that a place holds no repository removes what is there.
+#[test]
+fn a_repository_whose_repository_json_is_lost_is_not_taken_for_rubbish() {
+    let place = initialised();
+    // A backup that fails leaves its record.
+    assert_eq!(place.run("backup main").exit, 8);
+    let lost = fs::read(place.directory.join("backups/repository.json")).unwrap();
+    fs::remove_file(place.directory.join("backups/repository.json")).unwrap();
+    let mut text = String::new();
+    for line in ["list", "init", "check"] {
+        text += &refused(&place, line);
+    }
+    assert_golden("bad-repository/json-lost.txt", &text);
+    // As the advice says: written again with the id that the recovery sheet has.
+    let info: serde_json::Value = serde_json::from_slice(&lost).unwrap();
+    let again = format!(
+        "{{\"format\":1,\"repository\":{},\"created\":\"2026-01-01T00:00:00Z\"}}",
+        info["repository"]
+    );
+    place.write("backups/repository.json", again);
+    assert_eq!(place.run("verify").exit, 0);
+}
+
+#[test]
+fn keys_that_open_nothing_fail_the_check_as_they_fail_a_backup() {
+    let plain = initialised();
+    let keys = "keys: [ { age: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p } ]";
+    let config = fs::read_to_string(plain.directory.join("backstay.yaml")).unwrap();
+    plain.write(
+        "backstay.yaml",
+        config.replace("keys: [ { file: ./backstay.key } ]", keys),
+    );
+    let check = plain.run("check");
+    let said = "✗ opening no configured key opens what is written here";
+    assert!(mask(&check.out).contains(said), "{}", check.out);
+    assert_eq!(plain.run("backup main").exit, 11);
+}
+
 #[test]
 fn a_repository_of_a_newer_format() {
     let place = initialised();
@@ -169,7 +209,7 @@ fn a_repository_that_may_only_be_read() {
     place.mode("backups/repository.json", 0o444);
     let before = tree(&place.directory);
     let mut text = String::new();
-    for line in ["backup main", "check"] {
+    for line in ["backup main", "verify", "check"] {
         let mut command = owner.command(Path::new(env!("CARGO_BIN_EXE_backstay")));
         let arguments: Vec<&str> = line.split(' ').collect();
         command.args(arguments).current_dir(&place.directory).env_clear();
@@ -182,6 +222,52 @@ fn a_repository_that_may_only_be_read() {
     assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
     place.mode("backups", 0o755);
     assert_golden("bad-repository/read-only.txt", &text);
+}
+
+#[test]
+fn inits_at_the_same_time_make_one_of_everything_and_all_end_well() {
+    let place = Place::new();
+    let line = ["init", "main", "--postgresql", "host=/nowhere user=postgres"];
+    let start = || {
+        place
+            .command(&line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let runs: Vec<_> = (0..3).map(|_| start().unwrap()).collect();
+    let mut ids = BTreeSet::new();
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        let (out, err) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        assert_eq!(
+            output.status.code(),
+            Some(10),
+            "the server cannot be reached: {out}{err}"
+        );
+        let id = out
+            .lines()
+            .find_map(|line| line.strip_prefix("repository  ")?.split(" id ").nth(1));
+        ids.insert(id.unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 1);
+    assert_eq!(place.run("key check").exit, 0);
+}
+
+#[test]
+fn init_writes_nothing_for_a_connection_that_cannot_be_one() {
+    let place = Place::new();
+    let text = refused(&place, "init main --postgresql hots=example.com");
+    assert_golden("bad-repository/no-connection.txt", &text);
+    // Nobody says who the user is: the one that runs the program.
+    let mut command = place.command(&["init", "main", "--postgresql", "host=/nowhere"]);
+    command.env_remove("USER");
+    let run = place.finish(command);
+    assert!(!run.out.contains("no user is named"), "{}{}", run.out, run.err);
+    assert_eq!(run.exit, 10);
 }
 
 #[test]
