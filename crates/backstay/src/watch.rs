@@ -93,9 +93,10 @@ impl Observer for Watch {
             }
             Fact::Settled { bytes } => info!(bytes = bytes.0, "live ranges settled"),
             Fact::Expired { object, bytes } => info!(object, bytes = bytes.0, "expired"),
-            Fact::LogLost { from, to } => {
+            Fact::LogLost { from, to, by } => {
                 let (from, to) = (Lsn::from(*from), Lsn::from(*to));
-                error!(%from, %to, "stored log is gone from the repository; take a new backup now, and find out why");
+                let by = by.as_deref().unwrap_or("this stream");
+                error!(%from, %to, by, "stored log is gone from the repository; take a new backup now, and find out why");
             }
             Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),
             Fact::Outage {

@@ -103,6 +103,8 @@ pub enum Fact {
         from: Position,
         /// Position after the last.
         to: Position,
+        /// What tells of it; none if this stream stored it itself.
+        by: Option<String>,
     },
     /// A backup, its parts or a piece of log went.
     Expired {

@@ -4,6 +4,7 @@ mod cursor;
 mod file_list;
 mod frames;
 mod head;
+mod headless;
 mod heads;
 mod packs;
 mod reader;
@@ -18,6 +19,7 @@ pub(crate) use frames::LEVEL;
 pub use head::{
     BackupKind, EndPoint, Head, HeadKeyIds, HeadLog, HeadVerdict, NamedObject, Totals, expires_at,
 };
+pub use headless::Headless;
 pub use heads::{HeadsSeen, UnreadableHead};
 pub use reader::BaseReader;
 pub(crate) use table_writer::required;

@@ -22,8 +22,8 @@ pub use backstay_codec::{AgeIdentity, Digest, Sha256};
 pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
-    Head, HeadKeyIds, HeadLog, HeadVerdict, HeadsSeen, NamedObject, PackReading, Totals, UnreadableHead,
-    expires_at,
+    Head, HeadKeyIds, HeadLog, HeadVerdict, Headless, HeadsSeen, NamedObject, PackReading, Totals,
+    UnreadableHead, expires_at,
 };
 pub use check::{
     BackupContent, CheckFinding, Hole, HoleContext, HoleKind, Indexed, Invariant, LogCheck, LogIndexes,
@@ -36,9 +36,10 @@ pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, RUN_BE
 pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Compared, Damaged, HiddenRecord,
     HistoryName, IndexUpload, Known, KnownLineages, Leaving, LineageKind, LineageRecord, LogStore, LogWriter,
-    LogWriterState, Moved, Moves, Parent, PassedOver, Presented, PresentedAncestor, RangeIndex, RecordsSeen,
-    SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Twins, UnreadableRecord, Upload, Wanted,
-    Witness, choose, decide, gaps, history_digest, missing, new_lineage, stretch_at, stretches,
+    LogWriterState, Moved, Moves, Parent, PassedOver, Presented, PresentedAncestor, RangeIndex, RangesSeen,
+    RecordsSeen, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Twins, UnreadableRecord, Upload,
+    Wanted, Witness, choose, decide, gaps, history_digest, missing, new_lineage, stored_from, stretch_at,
+    stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

@@ -16,7 +16,7 @@ mod witness;
 mod writer;
 
 pub use copies::{Candidate, Choice, Selection, choose};
-pub use coverage::{StoredRange, gaps, missing, stretch_at, stretches};
+pub use coverage::{RangesSeen, StoredRange, gaps, missing, stretch_at, stretches};
 pub use hidden::{HiddenRecord, KnownLineages};
 pub use index::{IndexUpload, Wanted};
 pub use lineage::{
@@ -30,5 +30,5 @@ pub use settle::{Damaged, Settled};
 pub(crate) use store::SPAN_MAX;
 pub use store::{LogStore, RecordsSeen, UnreadableRecord};
 pub use twins::{Compared, Leaving, Twins};
-pub use witness::Witness;
+pub use witness::{Witness, stored_from};
 pub use writer::{LogWriter, LogWriterState, SETTLED_BYTES_MAX, Stored, Upload};

@@ -22,7 +22,7 @@ pub struct RunStarted {
     pub format: u32,
     /// The run.
     pub run: RunId,
-    /// What it does: `backup`, `restore`, `settle`, `expire`, `verify`, `adopt`.
+    /// What it does: `backup`, `restore`, `settle`, `expire`, `verify`, `adopt`, `stream`, `loss`.
     pub verb: String,
     /// Of which source.
     pub source: String,

@@ -13,13 +13,15 @@ use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
 use backstay_engine::plan::{
-    Catalog, ClosedPart, LostBackup, Rival, Unread, Unreadable, Window, latest_refused, lost_backups, window,
+    Catalog, ClosedPart, HeadlessBackup, LostBackup, LostLog, Rival, Unread, Unreadable, Window,
+    latest_refused, window,
 };
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
-use backstay_terms::{EngineKind, RunId, SourceName};
+use backstay_terms::{EngineKind, Lsn, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,8 +53,12 @@ pub struct Seen {
     pub closed: Vec<ClosedPart>,
     /// Everything of both.
     pub unreadable: Vec<Unreadable>,
-    /// Backups that were committed, are newer than every one that is there, and are gone.
+    /// Backups that were committed and are gone, oldest first.
     pub lost: Vec<LostBackup>,
+    /// Backups without a head, newer than every one that has one, of which no run tells or whose run died, oldest first.
+    pub headless: Vec<HeadlessBackup>,
+    /// Log that was stored and is gone, by branch and position.
+    pub lost_log: Vec<LostLog>,
     /// Why `--to latest` is refused, and what to type instead; none if it is not.
     pub latest_refused: Option<Failure>,
     /// Why nothing else can be told of it.
@@ -103,6 +109,8 @@ impl Seen {
             closed: Vec::new(),
             unreadable: Vec::new(),
             lost: Vec::new(),
+            headless: Vec::new(),
+            lost_log: Vec::new(),
             latest_refused: None,
             trouble: Some(failure),
         }
@@ -112,7 +120,9 @@ impl Seen {
     pub async fn of(repository: &Repository, service: &Service, now: Timestamp) -> Result<Seen, Failure> {
         let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
         let window = window(&catalog, now).await?;
-        let lost = lost_backups(&catalog, now).await?;
+        let lost = catalog.lost_backups(now).await?.to_vec();
+        let lost_log = catalog.lost_log(now).await?.to_vec();
+        let headless = catalog.headless(now).await?.to_vec();
         for LostBackup { backup, run, .. } in &lost {
             let service = &service.name;
             warn!(%service, %backup, %run, "a backup that this run committed is gone; see: backstay verify");
@@ -128,6 +138,8 @@ impl Seen {
             rivals: catalog.rivals,
             unread: catalog.unread,
             lost,
+            headless,
+            lost_log,
             latest_refused,
             trouble: None,
         })
@@ -147,6 +159,13 @@ impl Seen {
         let newest = moment(self.window.newest()?);
         Some(Duration::try_from(now.duration_since(newest)).unwrap_or_default())
     }
+}
+
+/// Lost log as an object.
+pub fn lost_json(lost: &LostLog) -> Value {
+    json!({
+        "lineage": lost.branch.to_string(), "from_lsn": lost.from.map(Lsn::from), "to_lsn": Lsn::from(lost.to), "by": lost.by,
+    })
 }
 
 /// Whether a failure is about what is stored of one service, and not about the store.

@@ -2,7 +2,7 @@
 //!
 //! Promise: one line per service answers; what is wrong follows with the next command to type.
 
-use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, moment, show_range};
+use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, lost_json, moment, show_range};
 use crate::access;
 use crate::cli::{OnViolation, Status as Arguments};
 use crate::exit::Exit;
@@ -12,7 +12,7 @@ use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
 use crate::session::Session;
 use crate::units::{count, print_duration};
-use backstay_engine::plan::show_time;
+use backstay_engine::plan::{LostLog, show_time};
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_repository::RunFinished;
 use backstay_terms::{EngineKind, Lsn};
@@ -167,16 +167,7 @@ impl Answer {
                 next: format!("backstay verify {service}"),
             });
         }
-        if let Some(lost) = self.seen.lost.last() {
-            complaints.push(Complaint {
-                mark: Mark::Bad,
-                what: format!(
-                    "backup {} is gone: the run {} committed it on {}",
-                    lost.backup, lost.run, lost.committed
-                ),
-                next: format!("bring it back from a copy of the repository, or: backstay backup {service}"),
-            });
-        }
+        complaints.extend(self.loss_complaints());
         if let Some(refused) = &self.seen.latest_refused {
             let lost = refused.code.exit() == Exit::Integrity;
             complaints.push(Complaint {
@@ -194,6 +185,37 @@ impl Answer {
             });
         }
         complaints
+    }
+
+    /// A loss is as bad as it can be until a backup has everything that was lost, or is newer.
+    fn loss_complaints(&self) -> Vec<Complaint> {
+        let (service, heads) = (&self.seen.service, &self.seen.heads);
+        let next = || format!("bring it back from a copy of the repository, or: backstay backup {service}");
+        let more = |count: usize| match count {
+            0 | 1 => String::new(),
+            all => format!("; and {} more", all - 1),
+        };
+        let mark = |is_bad: bool| if is_bad { Mark::Bad } else { Mark::Warning };
+        let backup = self.seen.lost.last().map(|lost| Complaint {
+            mark: mark(lost.is_newest),
+            what: lost.words() + &more(self.seen.lost.len()),
+            next: next(),
+        });
+        let headless = self.seen.headless.last().map(|headless| Complaint {
+            mark: mark(headless.is_untold()),
+            what: headless.words(),
+            next: format!("backstay verify {service}; take a new backup: backstay backup {service}"),
+        });
+        let usable = || heads.iter().filter(|head| head.is_usable(self.now));
+        let is_open = |lost: &&LostLog| !usable().any(|head| lost.is_behind(head));
+        let log = &self.seen.lost_log;
+        let worst = log.iter().rfind(is_open).or(log.last());
+        let log = worst.map(|lost| Complaint {
+            mark: mark(is_open(&lost)),
+            what: lost.words() + &more(log.len()),
+            next: next(),
+        });
+        backup.into_iter().chain(headless).chain(log).collect()
     }
 
     fn objective_complaint(&self) -> Option<Complaint> {
@@ -300,6 +322,7 @@ impl Report for Status {
                 "rival_lineages": seen.rivals.iter().map(|rival| rival.branch.to_string()).collect::<Vec<_>>(),
                 "unreadable": seen.unreadable,
                 "lost": seen.lost.iter().map(|lost| &lost.backup).collect::<Vec<_>>(),
+                "lost_log": seen.lost_log.iter().map(lost_json).collect::<Vec<_>>(),
                 "points": seen.window.points.len(),
                 "latest_refused": seen.latest_refused.as_ref().map(|refused| &refused.message),
                 "trouble": seen.trouble.as_ref().map(|trouble| &trouble.message),

@@ -11,7 +11,7 @@ use crate::session::Session;
 use backstay_engine::jobs::recorded::recorded;
 use backstay_engine::jobs::stream::settle_all;
 use backstay_engine::{EngineError, Fact, Observer};
-use backstay_terms::{ByteCount, LogRange, Lsn};
+use backstay_terms::{ByteCount, LogRange, Lsn, SourceName};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -27,10 +27,30 @@ struct Gaps {
 }
 
 impl Gaps {
-    fn all(&self) -> impl Iterator<Item = (&Seen, &LogRange)> {
-        self.seen
-            .iter()
-            .flat_map(|seen| seen.window.gaps.iter().map(move |gap| (seen, gap)))
+    /// Every gap with what tells that it was stored once, and what is lost beside them.
+    fn all(&self) -> Vec<(&SourceName, LogRange, Option<&str>)> {
+        let mut all = Vec::new();
+        for seen in &self.seen {
+            let mut gaps: Vec<(LogRange, Option<&str>)> = Vec::new();
+            for gap in &seen.window.gaps {
+                let touches = |range: LogRange| range.from < gap.to && gap.from < range.to;
+                let mut lost = seen.lost_log.iter();
+                let by = lost
+                    .find(|lost| touches(lost.range()))
+                    .map(|lost| lost.by.as_str());
+                gaps.push((*gap, by));
+            }
+            for lost in &seen.lost_log {
+                let range = lost.range();
+                let within = |gap: &LogRange| gap.from <= range.from && range.to <= gap.to;
+                if !seen.window.gaps.iter().any(within) {
+                    gaps.push((range, Some(&lost.by)));
+                }
+            }
+            gaps.sort();
+            all.extend(gaps.into_iter().map(|(gap, by)| (&seen.service, gap, by)));
+        }
+        all
     }
 }
 
@@ -41,13 +61,16 @@ impl Report for Gaps {
             Column::needed("FROM"),
             Column::needed("TO"),
             Column::useful("MISSING").right(),
+            Column::extra("TOLD BY"),
         ]);
-        for (seen, gap) in self.all() {
+        let all = self.all();
+        for (service, gap, by) in &all {
             let missing = ByteCount(gap.length()).to_string();
             let (from, to) = (Lsn::from(gap.from).to_string(), Lsn::from(gap.to).to_string());
-            table.row([seen.service.to_string(), from, to, missing]);
+            let by = by.unwrap_or("-").to_owned();
+            table.row([service.to_string(), from, to, missing, by]);
         }
-        match self.all().next() {
+        match all.first() {
             None => "no gaps: the stored log is whole from its first byte to its last\n".to_owned(),
             Some(_) => {
                 table.render(look)
@@ -57,13 +80,13 @@ impl Report for Gaps {
     }
 
     fn json(&self) -> Value {
-        let gap = |(seen, gap): (&Seen, &LogRange)| {
+        let gap = |(service, gap, by): (&SourceName, LogRange, Option<&str>)| {
             json!({
-                "service": seen.service, "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
-                "bytes": gap.length(),
+                "service": service, "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
+                "bytes": gap.length(), "lost_by": by,
             })
         };
-        json!({ "gaps": self.all().map(gap).collect::<Vec<_>>() })
+        json!({ "gaps": self.all().into_iter().map(gap).collect::<Vec<_>>() })
     }
 }
 

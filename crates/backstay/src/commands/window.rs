@@ -1,6 +1,6 @@
 //! `window`: the ranges of time that can be recovered, and the gaps between them.
 
-use super::seen::{NO_SERVICES, Seen, exit_of, moment, show_range};
+use super::seen::{NO_SERVICES, Seen, exit_of, lost_json, moment, show_range};
 use crate::cli::Services;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -39,6 +39,11 @@ fn add_rows(table: &mut Table, seen: &Seen, look: &Look) {
     for gap in &seen.window.gaps {
         let lsn = lsn(gap.from, gap.to);
         table.row([service.as_str(), "gap", "cannot be recovered", &lsn, "-"]);
+    }
+    for lost in &seen.lost_log {
+        let range = lost.range();
+        let lsn = lsn(range.from, range.to);
+        table.row([service.as_str(), "lost", "was stored and is gone", &lsn, "-"]);
     }
     for part in &seen.closed {
         let lsn = lsn(part.range.from, part.range.to);
@@ -88,6 +93,7 @@ impl Report for Windows {
                 "gaps": seen.window.gaps.iter().map(|gap| json!({
                     "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
                 })).collect::<Vec<_>>(),
+                "lost": seen.lost_log.iter().map(lost_json).collect::<Vec<_>>(),
                 "unreadable": seen.closed.iter().map(|part| json!({
                     "from_lsn": Lsn::from(part.range.from), "to_lsn": Lsn::from(part.range.to), "object": part.object,
                     "why": part.why.to_string(),

@@ -1,7 +1,7 @@
 //! What was stored once and is gone: named by `status` and `list`, never gone back behind in silence, and no reason to say
 //! nothing of other services.
 
-use crate::live::{CONFIRMED, start_stream, stop_stream, until};
+use crate::live::{CONFIRMED, start_stream, stop_stream, stream_log, until};
 use crate::program::Place;
 use backstay_testkit::pg::PgServer;
 use serde_json::Value;
@@ -155,4 +155,118 @@ async fn log_that_is_lost_of_one_service_is_said_of_it_and_others_are_spoken_of(
         (&"warn".into(), &"ok".into())
     );
     assert_eq!(place.run("restore main --to latest --plan").exit, 11);
+}
+
+/// What status says of `main`: its state, and everything in words.
+fn status_of(place: &Place) -> (String, String) {
+    let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
+    let state = told["services"][0]["state"].as_str().unwrap().to_owned();
+    (state, place.run("status").out)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_is_lost_stays_said_when_a_stream_attaches_again_and_a_backup_follows() {
+    let (server, place) = scene().await;
+    let stream = start_stream(&place);
+    let attached =
+        "SELECT count(*)::text FROM pg_replication_slots WHERE active AND slot_name = 'backstay_main'";
+    until(&server, attached, "1").await;
+    let older = backup(&place);
+    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
+    let there = server.value("SELECT pg_current_wal_lsn()::text").await;
+    server.sql("INSERT INTO t SELECT generate_series(201, 300)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    assert_eq!(status_of(&place).0, "ok");
+    assert_eq!(
+        place.run(&format!("restore main --to lsn:{there} --plan")).exit,
+        0
+    );
+
+    // Cut to nothing: the names alone are there.
+    let (wal, aside) = (
+        place.directory.join("backups/wal-archive"),
+        place.directory.join("aside"),
+    );
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&wal, &aside])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut found = Vec::new();
+    files(&wal, &mut found);
+    let is_range = |path: &PathBuf| {
+        let path = path.display().to_string();
+        path.contains("/live/") || path.contains("/settled/")
+    };
+    for path in found.into_iter().filter(is_range) {
+        std::fs::write(path, "").unwrap();
+    }
+    let (state, said) = status_of(&place);
+    assert_eq!(state, "failing", "{said}");
+    assert!(said.contains("is lost: "), "{said}");
+    assert_eq!(place.run("restore main --to latest --plan").exit, 9);
+    let verified = place.run("verify main --depth list");
+    assert_eq!(verified.exit, 9, "{}", verified.out);
+    assert!(!place.run("wal gaps").out.contains("no gaps"));
+    std::fs::remove_dir_all(&wal).unwrap();
+    std::fs::rename(&aside, &wal).unwrap();
+    assert_eq!(place.run("verify main").exit, 0);
+    assert_eq!(status_of(&place).0, "ok");
+
+    // All of it, and then a stream goes on.
+    std::fs::remove_dir_all(&wal).unwrap();
+    let stream = start_stream(&place);
+    until(&server, attached, "1").await;
+    server.sql("INSERT INTO t SELECT generate_series(301, 400)").await;
+    until(&server, CONFIRMED, "true").await;
+    let log = stream_log(&place);
+    assert!(log.contains("stored log is gone from the repository"), "{log}");
+    assert!(log.contains("the record of the run "), "{log}");
+    let (state, said) = status_of(&place);
+    assert_eq!(state, "failing", "{said}");
+    assert!(said.contains("is lost: the record of the run "), "{said}");
+    let lost = format!("restore main --to lsn:{there} --plan");
+    let refused = place.run(&lost);
+    assert_eq!(refused.exit, 9, "{}{}", refused.out, refused.err);
+
+    // A backup makes it no failure any more, and what was lost stays lost.
+    let newer = backup(&place);
+    server.sql("INSERT INTO t SELECT generate_series(401, 500)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let (state, said) = status_of(&place);
+    assert_eq!(state, "warn", "{said}");
+    assert!(said.contains("is lost: the record of the run "), "{said}");
+    let gaps = place.run("wal gaps --json");
+    assert!(gaps.out.contains("the record of the run "), "{}", gaps.out);
+    assert_eq!(place.run(&lost).exit, 9);
+    for depth in ["list", "structure", "everything"] {
+        assert_eq!(
+            place.run(&format!("verify main --depth {depth}")).exit,
+            9,
+            "{depth}"
+        );
+    }
+    let into = server.room().path().join("copy");
+    let run = place.run(&format!(
+        "restore main --confirm --progress none --into {} --to latest",
+        into.display()
+    ));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let copy = PgServer::start_on(&into, &[]).await.unwrap();
+    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "500");
+
+    // A backup that is not the newest one.
+    remove(&place, "postgres-backups/manifests", &older);
+    let list = place.run("list");
+    let row = list.out.lines().find(|line| line.starts_with(&older)).unwrap();
+    assert!(row.ends_with("lost"), "{}", list.out);
+    let (state, said) = status_of(&place);
+    assert_eq!(state, "warn", "{said}");
+    assert!(said.contains(&format!("backup {older} is gone")), "{said}");
+    let refused = place.run(&lost);
+    assert_eq!(refused.exit, 9, "{}{}", refused.out, refused.err);
+    let plan = place.run("restore main --to latest --plan");
+    assert!(plan.out.contains(&newer), "{}{}", plan.out, plan.err);
 }

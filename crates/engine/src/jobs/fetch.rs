@@ -252,7 +252,14 @@ impl Fetch<'_> {
                 return Err(unknown_name(stray));
             }
             let until = link.until.unwrap_or(Position(u64::MAX));
-            let marks = objects.ranges.iter().map(|range| range.stored.name.range.to);
+            // What is cut is damaged to whoever needs it, and never absent: an absent segment ends recovery.
+            let listed: Vec<StoredRange> = objects
+                .ranges
+                .into_iter()
+                .chain(objects.cut)
+                .map(|range| range.stored)
+                .collect();
+            let marks = listed.iter().map(|stored| stored.name.range.to);
             let attached = self
                 .records
                 .iter()
@@ -262,11 +269,7 @@ impl Fetch<'_> {
                 .chain(attached)
                 .map(|at| at.min(until))
                 .fold(seen, Position::max);
-            link.ranges = objects
-                .ranges
-                .into_iter()
-                .map(|range| range.stored)
-                .collect::<Vec<StoredRange>>();
+            link.ranges = listed;
         }
         Ok(seen)
     }

@@ -10,19 +10,17 @@ mod lost;
 mod walk;
 
 use crate::EngineError;
-use crate::jobs::stream::StreamsTold;
-use crate::plan::{lost_log, missed_since, witness};
+use crate::plan::{Known, LostLog, LostWhole, lost_whole};
 use backstay_repository::{
     AgeIdentity, BranchObjects, CheckFinding, Compared, HeadState, Hole, Indexed, Invariant, Inventory,
     Leaving, LineageRecord, LogCheck, LogStore, Repository, RunFinished, RunResult, RunsWanted, Unsettled,
 };
 use backstay_source::LogFormat;
-use backstay_terms::{Branch, EngineKind, LogRange, Position, SourceName};
+use backstay_terms::{Branch, EngineKind, SourceName};
 use holes::Look;
 use jiff::SignedDuration;
 use lost::Backups;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use walk::Walk;
 
@@ -249,13 +247,23 @@ impl VerifyJob {
         self.backups(&inventory, &mut counts, verified).await?;
         let log = LogStore::new(&self.repository, engine, source);
         let records = self.facts(&log, &inventory, &mut counts, verified).await?;
-        if let Some(tells) = lost_log(&log, now).await? {
+        let mut lost = Vec::new();
+        if let Some(LostWhole { tells, .. }) = lost_whole(&log, now).await? {
             let next = format!("bring it back from a copy of the repository, or: backstay backup {source}");
             let what = format!("all log of {source} is lost: {tells}, and nothing of it is stored any more");
             let finding = CheckFinding::new(format!("the log of {source}"), Invariant::Log1, what);
             verified.findings.push(finding.then(next));
+        } else {
+            let known = Known {
+                log: &log,
+                records: &records,
+                all_open: records.len() == log.record_names().await?.0.len(),
+                chain: None,
+                now,
+            };
+            lost = known.lost().await?;
         }
-        self.holes(&log, &inventory, &records, verified).await?;
+        self.holes(&log, &inventory, &records, &lost, verified).await?;
         for branch in &inventory.branches {
             let size = segment_size(&records, &branch.branch);
             self.branch(engine, &log, branch, size, &mut counts, verified)
@@ -270,6 +278,11 @@ impl VerifyJob {
         counts: &mut VerifyCounts,
         verified: &mut Verified,
     ) -> Result<(), EngineError> {
+        for backup in inventory.backups.iter().filter(|b| b.head == HeadState::Absent) {
+            verified
+                .findings
+                .extend(lost::untold(&self.repository, &inventory.source, backup).await?);
+        }
         let committed = inventory.backups.iter().filter(|b| b.head != HeadState::Absent);
         for backup in committed {
             let found = self.repository.check_listed(backup).await?;
@@ -322,15 +335,19 @@ impl VerifyJob {
     }
 
     /// Holes of the log, also at its end, and its indexes: they tell what was stored once. A mere listing opens all of them
-    /// only for a hole, and else the newest.
+    /// only for a hole, and else the newest. What is `lost` is a finding also where it leaves no hole.
     async fn holes(
         &self,
         log: &LogStore,
         inventory: &Inventory,
         records: &[LineageRecord],
+        lost: &[LostLog],
         verified: &mut Verified,
     ) -> Result<(), EngineError> {
-        let witnessed = self.witnessed(log, inventory, records).await?;
+        let mut witnessed = Indexed::new();
+        for loss in lost {
+            witnessed.entry(loss.branch).or_default().push(loss.needed());
+        }
         let look = |indexed| Look {
             log,
             inventory,
@@ -338,44 +355,30 @@ impl VerifyJob {
             indexed,
             now: self.repository.now(),
         };
-        if self.depth == Depth::Listed && look(&witnessed).holes().await?.is_empty() {
-            return Ok(());
+        let mut found = Vec::new();
+        if self.depth > Depth::Listed || !look(&witnessed).holes().await?.is_empty() {
+            let (mut indexed, findings) = log.check_indexes(&inventory.branches).await?;
+            verified.findings.extend(findings);
+            for (branch, ranges) in &witnessed {
+                indexed.entry(*branch).or_default().extend(ranges);
+            }
+            found = look(&indexed).holes().await?;
         }
-        let (mut indexed, findings) = log.check_indexes().await?;
-        verified.findings.extend(findings);
-        for (branch, ranges) in &witnessed {
-            indexed.entry(*branch).or_default().extend(ranges);
+        let is_hole = |loss: &&LostLog| {
+            let range = loss.needed();
+            let mut holes = found.iter().filter(|hole| hole.branch == loss.branch);
+            holes.any(|hole| hole.range.from <= range.from && range.to <= hole.range.to)
+        };
+        for loss in lost.iter().filter(|loss| !is_hole(loss)) {
+            verified.findings.push(holes::lost(&inventory.source, loss));
         }
-        for hole in look(&indexed).holes().await? {
+        for hole in found {
             match holes::finding(inventory.engine, &inventory.source, &hole) {
                 Some(finding) => verified.findings.push(finding),
                 None => verified.holes.push(hole),
             }
         }
         Ok(())
-    }
-
-    /// The last byte that each branch is known to have held.
-    async fn witnessed(
-        &self,
-        log: &LogStore,
-        inventory: &Inventory,
-        records: &[LineageRecord],
-    ) -> Result<Indexed, EngineError> {
-        let since = missed_since(log, self.repository.now());
-        let streams = StreamsTold::read(&self.repository, &inventory.source, since).await?;
-        let stored = inventory.branches.iter().map(|objects| objects.branch);
-        let branches: BTreeSet<Branch> = stored.chain(records.iter().map(|record| record.branch)).collect();
-        let mut witnessed = Indexed::new();
-        for branch in branches {
-            let told = witness(log, &branch, records, &streams, since).await?;
-            let last =
-                told.and_then(|told| LogRange::new(Position(told.reach.0.checked_sub(1)?), told.reach));
-            if let Some(last) = last {
-                witnessed.insert(branch, vec![last]);
-            }
-        }
-        Ok(witnessed)
     }
 
     async fn branch(

@@ -5,6 +5,9 @@
 
 use super::chain::{Chain, Link};
 use super::closed::Closed;
+use super::headless::HeadlessBackup;
+use super::lost::LostLog;
+use super::lost_backups::LostBackup;
 use super::own_log::own_log_is_of;
 use super::rivals::{Rival, rivals, stored_chain};
 use super::two_servers::twins_along;
@@ -12,7 +15,7 @@ use super::unread::{Seen, Unread};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    Choice, EndPoint, Head, HeadLog, Leaving, LineageRecord, LogStore, Repository, RepositoryError,
+    Choice, EndPoint, Head, HeadLog, Leaving, LineageKind, LineageRecord, LogStore, Repository, RepositoryError,
     Selection, StoredRange, missing, stretches,
 };
 use backstay_terms::{
@@ -20,6 +23,7 @@ use backstay_terms::{
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OnceCell;
 use tracing::warn;
 
 /// How much of a descendant's beginning is compared with its ancestor.
@@ -50,6 +54,9 @@ pub struct Catalog {
     facts: Mutex<HashMap<RangeKey, Arc<LogFacts>>>,
     gathered: Mutex<HashSet<Branch>>,
     owned: Mutex<HashMap<(BackupId, Branch), bool>>,
+    pub(super) lost: OnceCell<Vec<LostLog>>,
+    pub(super) lost_backups: OnceCell<Vec<LostBackup>>,
+    pub(super) headless: OnceCell<Vec<HeadlessBackup>>,
 }
 
 /// A range: the branch under which it is stored, its level and name.
@@ -97,6 +104,9 @@ impl Catalog {
             facts: Mutex::default(),
             gathered: Mutex::default(),
             owned: Mutex::default(),
+            lost: OnceCell::new(),
+            lost_backups: OnceCell::new(),
+            headless: OnceCell::new(),
         };
         if let Some(chain) = &catalog.chain {
             catalog.twins = twins_along(&catalog.log, chain).await?;
@@ -378,6 +388,22 @@ impl Catalog {
             warn!(branch = %link.branch, %error, "a damaged copy of the log is passed over");
         }
         Ok(false)
+    }
+
+    /// Log that the newest attachment passed over, because its source had lost it, while nothing after it is stored yet.
+    pub(super) fn gap_at_the_end(&self) -> Option<LogRange> {
+        let chain = self.chain.as_ref()?;
+        let (target, end) = (chain.target()?.branch, chain.stretches(None).last()?.to);
+        let began_anew = |record: &&LineageRecord| {
+            record.kind == LineageKind::Attach && record.branch == target && record.frontier.is_none()
+        };
+        let begins = self
+            .records
+            .iter()
+            .filter(began_anew)
+            .map(|record| record.from)
+            .max()?;
+        LogRange::new(end, begins).filter(|gap| !gap.is_mark())
     }
 
     /// The newest mark whose position is not beyond `until`, among the marks from `from` on.

@@ -19,6 +19,8 @@ pub struct Link {
     pub until: Option<Position>,
     /// What is stored of it.
     pub ranges: Vec<StoredRange>,
+    /// Objects that are too small to be what their names say.
+    pub cut: Vec<StoredRange>,
 }
 
 impl Link {
@@ -30,6 +32,7 @@ impl Link {
             begins: Position(0),
             until: None,
             ranges,
+            cut: Vec::new(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Chain {
                 begins,
                 until,
                 ranges: Vec::new(),
+                cut: Vec::new(),
             });
             (branch, until) = (parent.map(|p| p.branch), parent.map(|p| p.fork));
         }

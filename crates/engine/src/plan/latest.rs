@@ -6,7 +6,9 @@
 //! Not here: the last record itself (resolve).
 
 use super::catalog::Catalog;
-use super::lost::{lost_end, lost_log, refuse_if_newer_is_lost};
+use super::headless::refuse_if_newer_is_untold;
+use super::lost::{LostWhole, because_lost, lost_end, lost_whole, refusal_of};
+use super::lost_backups::refuse_if_newer_is_lost;
 use super::resolve::last_record;
 use super::restore::{Request, show_time, stretch_of};
 use super::two_servers::refuse_two_servers;
@@ -48,7 +50,8 @@ async fn refuse_newest(catalog: &Catalog, request: &Request) -> Result<(), Engin
     };
     let stretch = stretch_of(catalog, head, log).await?;
     refuse_unless_last(catalog, request, (head, log), stretch).await?;
-    refuse_if_newer_is_lost(catalog, request, head).await
+    refuse_if_newer_is_lost(catalog, request, head).await?;
+    refuse_if_newer_is_untold(catalog, request, head).await
 }
 
 /// The newest usable backup that is not of another lineage.
@@ -65,8 +68,23 @@ async fn newest(catalog: &Catalog, now: Timestamp) -> Result<Option<(&Head, &Hea
 /// Refuses unless the end of `stretch`, the log that goes on from a base, is the end of everything stored.
 ///
 /// # Errors
-/// `Unreachable` with what lies beyond; `Unreadable` when that cannot be opened; `Integrity` when log is stored and no record of its lineage.
+/// `Unreachable` with what lies beyond; `Lost` when that was stored and is gone; `Unreadable` when it cannot be opened;
+/// `Integrity` when log is stored and no record of its lineage.
 pub(super) async fn refuse_unless_last(
+    catalog: &Catalog,
+    request: &Request,
+    base: (&Head, &HeadLog),
+    stretch: Option<LogRange>,
+) -> Result<(), EngineError> {
+    let Err(refusal) = refuse_unless_end(catalog, request, base, stretch).await else {
+        return Ok(());
+    };
+    let (_, log) = base;
+    let end = stretch.map_or(log.range(), |LogRange { to, .. }| LogRange { from: to, to });
+    Err(because_lost(catalog, refusal, request, (log.system, end)).await?)
+}
+
+async fn refuse_unless_end(
     catalog: &Catalog,
     request: &Request,
     base: (&Head, &HeadLog),
@@ -74,7 +92,7 @@ pub(super) async fn refuse_unless_last(
 ) -> Result<(), EngineError> {
     let (head, log) = base;
     let Some(chain) = &catalog.chain else {
-        return refuse_if_log_has_no_record(catalog, request.now).await;
+        return refuse_if_log_has_no_record(catalog, head, request.now).await;
     };
     if let Some(part) = catalog.closed_beyond(stretch.map_or(log.start, |stretch| stretch.to)) {
         let last = match stretch {
@@ -96,7 +114,8 @@ pub(super) async fn refuse_unless_last(
     match lost_end(catalog, chain, request.now).await? {
         Some(lost) => {
             let last = last_target(catalog, log, stretch).await;
-            Err(lost.refusal(&catalog.source, &last))
+            let stored = chain.stretches(None).last().map(|last| last.to);
+            Err(refusal_of(lost, stored, &catalog.source, &last))
         }
         None => Ok(()),
     }
@@ -113,10 +132,18 @@ async fn refuse_if_a_gap_follows(
     stretch: LogRange,
 ) -> Result<(), EngineError> {
     let stretches = catalog.stretches(Some(log.range()));
-    let Some(after) = stretches.iter().find(|later| later.from > stretch.to) else {
+    let stored = stretches
+        .iter()
+        .map(|later| later.from)
+        .find(|from| *from > stretch.to);
+    let declared = catalog
+        .gap_at_the_end()
+        .map(|gap| gap.to)
+        .filter(|from| *from > stretch.to);
+    let Some(after) = stored.or(declared) else {
         return Ok(());
     };
-    let (from, to) = (Lsn::from(stretch.to), Lsn::from(after.from));
+    let (from, to) = (Lsn::from(stretch.to), Lsn::from(after));
     let last = last_target(catalog, log, stretch).await;
     Err(EngineError::Unreachable {
         side: Side::Gap,
@@ -189,10 +216,19 @@ async fn end_of_log(catalog: &Catalog, request: &Request) -> Option<String> {
 }
 
 /// Without lineage records a source never streamed, and its newest base is its newest point. Log that no record speaks
-/// of says otherwise, as does a stream that was attached once: `latest` would go back behind what was confirmed.
-async fn refuse_if_log_has_no_record(catalog: &Catalog, now: Timestamp) -> Result<(), EngineError> {
+/// of says otherwise, as does a stream that was attached once: `latest` would go back behind what was confirmed, unless this
+/// base has all of it.
+async fn refuse_if_log_has_no_record(
+    catalog: &Catalog,
+    head: &Head,
+    now: Timestamp,
+) -> Result<(), EngineError> {
     let (log, source) = (&catalog.log, &catalog.source);
-    if let Some(tells) = lost_log(log, now).await? {
+    if let Some(LostWhole { tells, has_end }) = lost_whole(log, now).await? {
+        let lost = catalog.lost_log(now).await?;
+        if has_end && !lost.is_empty() && lost.iter().all(|loss| loss.is_behind(head)) {
+            return Ok(());
+        }
         return Err(EngineError::Lost {
             what: format!("all log of {source} is lost: {tells}, and nothing of it is stored any more"),
             advice: format!(

@@ -1,69 +1,244 @@
-//! What was stored of a source once and is not there any more, at the end: the newest log, the newest backup.
+//! Log that was stored once and is not there any more.
 //!
-//! A hole has log after it. What is lost at the end leaves none: the stored log merely ends earlier, and an older backup is
-//! the newest. So whatever still tells that there was more is asked before anything is called the newest.
-//! Promise: what is named is looked for once more before; what may have expired is not missed.
-//! Not here: holes (latest, window), heads that cannot be opened (unread), older backups (jobs::verify).
+//! Promise: whatever still tells of more is asked before anything is called the newest, and what a stream found to be lost
+//! is remembered beside the log, for as long as the log would have been kept. What is named is looked for once more before;
+//! what may have expired is not missed, and what is there again is not lost.
+//! Not here: holes of which nothing tells (window), backups (lost_backups).
 
 use super::catalog::Catalog;
 use super::chain::Chain;
-use super::restore::{EPOCH_2000, Request, show_time, stretch_of};
+use super::restore::Request;
 use super::retention::ExpiryPolicy;
-use super::window::newest_time;
 use crate::EngineError;
-use crate::jobs::backup::Committed;
+use crate::jobs::losses::{Remembered, remembered};
 use crate::jobs::stream::StreamsTold;
-use backstay_repository::layout::RunMoment;
-use backstay_repository::{Head, LineageRecord, LogStore, RepositoryError, Witness, moment_of, stretches};
-use backstay_terms::{BackupId, Branch, Lsn, Position, RecoveryTarget, RunId, SourceName};
-use jiff::{SignedDuration, Timestamp};
-use tracing::warn;
+use backstay_repository::{
+    Head, LineageRecord, LogStore, RangesSeen, missing, moment_of, stored_from, stretches,
+};
+use backstay_terms::{Branch, LogRange, Lsn, Position, RecoveryTarget, SourceName};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How long backups are promised at most: records of older runs miss none.
-const PROMISED_MAX: SignedDuration = SignedDuration::from_hours(24 * 2557);
-
-/// At most so many records of backups are opened for one answer.
-const RECORDS_MAX: usize = 100;
-
-/// A backup that a run committed, that is newer than every one that is there, and whose head is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostBackup {
-    /// Which.
-    pub backup: BackupId,
-    /// The run that committed it.
-    pub run: RunId,
-    /// When that run ended.
-    pub committed: Timestamp,
-    /// The end of its promise.
-    pub promised: Timestamp,
+/// Positions that were stored and are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostLog {
+    /// Of which branch.
+    pub branch: Branch,
+    /// The first one; none if nothing tells where what is lost began.
+    pub from: Option<Position>,
+    /// The position after the last one.
+    pub to: Position,
+    /// When that was told.
+    pub told: Timestamp,
+    /// What tells of it, in words that name it.
+    pub by: String,
 }
 
-/// Log at the end of a lineage that was stored and is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LostEnd {
-    /// The end of what is stored; none if nothing is.
-    pub stored: Option<Position>,
-    /// What tells of more.
-    pub witness: Witness,
+impl LostLog {
+    /// The same as a range; it begins at zero where that is not known.
+    pub fn range(&self) -> LogRange {
+        LogRange {
+            from: self.from.unwrap_or_default(),
+            to: self.to,
+        }
+    }
+
+    /// What must be there, so that nothing of it is lost.
+    pub(crate) fn needed(&self) -> LogRange {
+        LogRange {
+            from: self.from.unwrap_or(Position(self.to.0.saturating_sub(1))),
+            to: self.to,
+        }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        let (by, to) = (&self.by, Lsn::from(self.to));
+        match self.from {
+            Some(from) => format!(
+                "the log from {} to {to} is lost: {by} tells that it was stored",
+                Lsn::from(from)
+            ),
+            None => format!("the log up to {to} is lost: {by} tells that it was stored"),
+        }
+    }
+
+    /// Whether a backup has everything that was lost, or was taken of another system since.
+    pub fn is_behind(&self, head: &Head) -> bool {
+        head.log
+            .as_ref()
+            .is_some_and(|log| match log.system == self.branch.system {
+                true => log.stop >= self.to,
+                false => moment_of(&head.backup).is_some_and(|taken| taken > self.told),
+            })
+    }
+
+    /// Whether a target may lie in it, or behind it, so that it cannot be reached for want of it. `end` is where the log that
+    /// can be reached ends; where a base's own log is not reached, it is that.
+    fn keeps_from(&self, target: &RecoveryTarget, system: u64, end: LogRange) -> bool {
+        let LogRange { from, to } = self.range();
+        let anywhere = matches!(target, RecoveryTarget::Transaction(_) | RecoveryTarget::Name(_));
+        let holds = match target {
+            RecoveryTarget::Lsn(lsn) => from <= Position::from(*lsn) && Position::from(*lsn) < to,
+            _ => false,
+        };
+        let adjoins = from <= end.to && end.from < to;
+        self.branch.system == system && (anywhere || holds || adjoins)
+    }
+
+    /// What of it is not in `stored`, piece by piece.
+    fn lacking(&self, stored: &[LogRange]) -> Vec<LostLog> {
+        let lacking = missing(self.needed(), stored).into_iter();
+        let piece = |LogRange { from, to }| {
+            let before = stored
+                .iter()
+                .map(|stretch| stretch.to)
+                .filter(|end| *end <= from)
+                .max();
+            LostLog {
+                from: self.from.map(|_| from).or(before),
+                to,
+                ..self.clone()
+            }
+        };
+        lacking.map(piece).collect()
+    }
 }
 
-/// The furthest witness of a branch: lineage records, log indexes, runs of streams.
-pub(crate) async fn witness(
-    log: &LogStore,
-    branch: &Branch,
-    records: &[LineageRecord],
-    streams: &StreamsTold,
-    since: Timestamp,
-) -> Result<Option<Witness>, RepositoryError> {
-    let of_log = log.witness(branch, records, since).await?;
-    let of_runs = streams
-        .reach(branch, &log.moves().await?)
-        .map(|(reach, record)| Witness {
-            reach,
-            told: record.finished,
-            by: format!("the record of the run {}", record.started.run),
-        });
-    Ok(of_log.into_iter().chain(of_runs).reduce(Witness::further))
+/// What is known of a source, to look for what is lost of its log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    pub log: &'a LogStore,
+    /// Every lineage record that opens.
+    pub records: &'a [LineageRecord],
+    /// Whether every record opens.
+    pub all_open: bool,
+    /// What was listed already; more than this may be stored by now.
+    pub chain: Option<&'a Chain>,
+    pub now: Timestamp,
+}
+
+impl Known<'_> {
+    /// Everything of which something tells that it was stored, and that is not there; by branch and position.
+    pub async fn lost(&self) -> Result<Vec<LostLog>, EngineError> {
+        let since = missed_since(self.log, self.now);
+        let (repository, source) = (self.log.repository(), &self.log.place().source);
+        let streams = StreamsTold::read(repository, source, since).await?;
+        let remembered = remembered(repository, source, since).await?;
+        let mut told: BTreeMap<Branch, Vec<LostLog>> = BTreeMap::new();
+        for loss in self.told(&streams, since).await? {
+            told.entry(loss.branch).or_default().push(loss);
+        }
+        for Remembered { found, lost } in remembered {
+            if lost.told >= since && !self.has_come_back(&lost, found) {
+                told.entry(lost.branch).or_default().push(lost);
+            }
+        }
+        let recorded = self.records.iter().map(|record| record.branch);
+        let branches: BTreeSet<Branch> = recorded.chain(told.keys().copied()).collect();
+        let mut lost = Vec::new();
+        for branch in branches {
+            lost.extend(
+                self.of_branch(branch, told.remove(&branch).unwrap_or_default())
+                    .await?,
+            );
+        }
+        Ok(lost)
+    }
+
+    /// What witnesses and runs of streams tell.
+    async fn told(&self, streams: &StreamsTold, since: Timestamp) -> Result<Vec<LostLog>, EngineError> {
+        let recorded = self.records.iter().map(|record| record.branch);
+        let indexed = self.log.indexed_branches().await?;
+        let mut told = Vec::new();
+        for branch in recorded.chain(indexed).collect::<BTreeSet<_>>() {
+            let witnesses = self.log.witnesses(&branch, self.records, since).await?;
+            told.extend(witnesses.into_iter().map(|witness| LostLog {
+                branch,
+                from: witness.from,
+                to: witness.reach,
+                told: witness.told,
+                by: witness.by,
+            }));
+        }
+        let moves = self.log.moves().await?;
+        for (branch, reach, record) in streams.reaches(&moves) {
+            let of_branch = |known: &&LineageRecord| known.branch == branch;
+            told.push(LostLog {
+                branch,
+                from: stored_from(self.records.iter().filter(of_branch), reach, since),
+                to: reach,
+                told: record.finished,
+                by: format!("the record of the run {}", record.started.run),
+            });
+        }
+        Ok(told)
+    }
+
+    /// Where nothing told how far log was stored, all before a new lineage counts as lost until an older record is there again.
+    fn has_come_back(&self, lost: &LostLog, found: Timestamp) -> bool {
+        let of_branch = |record: &&LineageRecord| record.branch == lost.branch;
+        let began_then = self
+            .records
+            .iter()
+            .filter(of_branch)
+            .all(|record| record.created >= found);
+        lost.from.is_none() && began_then && self.records.iter().any(|record| record.created < found)
+    }
+
+    async fn of_branch(&self, branch: Branch, mut told: Vec<LostLog>) -> Result<Vec<LostLog>, EngineError> {
+        let link = self
+            .chain
+            .and_then(|chain| chain.links.iter().find(|link| link.branch == branch));
+        // Without a record of it nothing finds what is stored of a branch.
+        let counts = !self.all_open || self.records.iter().any(|record| record.branch == branch);
+        if let Some(link) = link.filter(|link| link.cut.is_empty()) {
+            let stored = stretches(link.ranges.iter().map(|stored| &stored.name.range));
+            if told.iter().all(|loss| missing(loss.needed(), &stored).is_empty()) {
+                return Ok(Vec::new());
+            }
+        } else if link.is_none() && self.chain.is_some() && told.is_empty() {
+            return Ok(Vec::new());
+        }
+        let RangesSeen { ranges, cut } = self.log.ranges_seen(&branch, None).await?;
+        told.extend(cut.iter().filter_map(|cut| {
+            let LogRange { from, to } = cut.name.range;
+            let told = moment_of(&cut.name.epoch).filter(|told| *told >= missed_since(self.log, self.now))?;
+            (from < to).then(|| LostLog {
+                branch,
+                from: Some(from),
+                to,
+                told,
+                by: format!("the name of an object that has {} bytes, {},", cut.size, cut.name),
+            })
+        }));
+        let stored = match counts {
+            true => stretches(ranges.iter().map(|stored| &stored.name.range)),
+            false => Vec::new(),
+        };
+        Ok(joined(
+            told.iter().flat_map(|loss| loss.lacking(&stored)).collect(),
+        ))
+    }
+}
+
+/// Losses of one branch that touch are one; what reaches further tells of it.
+fn joined(mut lost: Vec<LostLog>) -> Vec<LostLog> {
+    lost.sort_by_key(|loss| (loss.range(), loss.told));
+    let mut joined: Vec<LostLog> = Vec::new();
+    for loss in lost {
+        match joined.last_mut() {
+            Some(last) if loss.range().from <= last.to => {
+                if loss.to > last.to {
+                    let from = last.from;
+                    *last = LostLog { from, ..loss };
+                }
+            }
+            _ => joined.push(loss),
+        }
+    }
+    joined
 }
 
 /// The moment before which what was stored may have expired.
@@ -72,173 +247,161 @@ pub(crate) fn missed_since(log: &LogStore, now: Timestamp) -> Timestamp {
     now.checked_sub(kept).unwrap_or(Timestamp::MIN)
 }
 
+/// Log of which nothing is left, neither ranges nor lineage records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostWhole {
+    /// What tells that it was stored.
+    pub tells: String,
+    /// Whether the newest stream told how far it was stored.
+    pub has_end: bool,
+}
+
+/// What tells that log of a source was stored of which nothing is left.
+pub(crate) async fn lost_whole(log: &LogStore, now: Timestamp) -> Result<Option<LostWhole>, EngineError> {
+    let (records, strays) = log.record_names().await?;
+    if !records.is_empty() || !strays.is_empty() || log.any_range().await?.is_some() {
+        return Ok(None);
+    }
+    let source = &log.place().source;
+    let streams = StreamsTold::read(log.repository(), source, missed_since(log, now)).await?;
+    let tells = match (log.has_indexes().await?, &streams.attached) {
+        (true, _) => "log indexes name it".to_owned(),
+        (false, Some((run, at))) => format!("the run {run} streamed it from {at} on"),
+        (false, None) => return Ok(None),
+    };
+    let has_end = streams.attached.is_some() && streams.died().is_none();
+    Ok(Some(LostWhole { tells, has_end }))
+}
+
+/// What a stream that attaches finds to be lost. `begins` is what it attaches to, and from where.
+pub(crate) async fn lost_at_attach(
+    log: &LogStore,
+    begins: (Branch, Position),
+    now: Timestamp,
+) -> Result<Vec<LostLog>, EngineError> {
+    let seen = log.records_seen().await?;
+    let known = Known {
+        log,
+        records: &seen.records,
+        all_open: seen.unreadable.is_empty(),
+        chain: None,
+        now,
+    };
+    let mut lost = known.lost().await?;
+    if !seen.records.is_empty() || !seen.unreadable.is_empty() {
+        return Ok(lost);
+    }
+    // Log of which no record speaks is as good as gone.
+    for branch in log.branch_names().await? {
+        let ranges = log.ranges(&branch, None).await?;
+        let known = |range: &LogRange| {
+            lost.iter()
+                .any(|loss| loss.branch == branch && loss.to >= range.to)
+        };
+        let unknown: Vec<LogRange> = stretches(ranges.iter().map(|stored| &stored.name.range));
+        let unknown: Vec<LogRange> = unknown.into_iter().filter(|range| !known(range)).collect();
+        lost.extend(unknown.into_iter().map(|LogRange { from, to }| LostLog {
+            branch,
+            from: Some(from),
+            to,
+            told: now,
+            by: "what is stored of it, without any lineage record,".to_owned(),
+        }));
+    }
+    let source = &log.place().source;
+    let streams = StreamsTold::read(log.repository(), source, missed_since(log, now)).await?;
+    let (branch, to) = begins;
+    if let Some((run, told)) = streams
+        .died()
+        .or(streams.attached.as_ref().filter(|_| lost.is_empty()))
+    {
+        lost.push(LostLog {
+            branch,
+            from: None,
+            to,
+            told: *told,
+            by: format!("the run {run}, which streamed from {told} on,"),
+        });
+    }
+    Ok(lost)
+}
+
 /// The end of the lineage that is followed, where it was stored once and is gone.
 pub(super) async fn lost_end(
     catalog: &Catalog,
     chain: &Chain,
     now: Timestamp,
-) -> Result<Option<LostEnd>, EngineError> {
+) -> Result<Option<LostLog>, EngineError> {
     let Some(target) = chain.target() else {
         return Ok(None);
     };
-    let log = &catalog.log;
-    let since = missed_since(log, now);
-    let streams = StreamsTold::read(log.repository(), &catalog.source, since).await?;
-    let Some(witness) = witness(log, &target.branch, &catalog.records, &streams, since).await? else {
-        return Ok(None);
-    };
-    let end = |chain: &Chain| chain.stretches(None).last().map(|last| last.to);
-    if end(chain) >= Some(witness.reach) {
-        return Ok(None);
-    }
-    // A stream may have stored it since the catalog was read.
-    let ranges = log.ranges(&target.branch, None).await?;
-    let listed = stretches(ranges.iter().map(|stored| &stored.name.range));
-    let stored = end(chain).max(listed.last().map(|last| last.to));
-    Ok((stored < Some(witness.reach)).then_some(LostEnd { stored, witness }))
-}
-
-/// What tells that log of a source was stored of which nothing is left, neither ranges nor lineage records.
-pub(crate) async fn lost_log(log: &LogStore, now: Timestamp) -> Result<Option<String>, EngineError> {
-    let (records, strays) = log.record_names().await?;
-    if !records.is_empty() || !strays.is_empty() || log.any_range().await?.is_some() {
-        return Ok(None);
-    }
-    if log.has_indexes().await? {
-        return Ok(Some("log indexes name it".to_owned()));
-    }
-    let source = &log.place().source;
-    let streams = StreamsTold::read(log.repository(), source, missed_since(log, now)).await?;
-    let attached = streams.attached;
-    Ok(attached.map(|(run, at)| format!("the run {run} streamed it from {at} on")))
-}
-
-/// Backups newer than every one that is there, as runs tell that committed them, oldest first.
-pub async fn lost_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<LostBackup>, EngineError> {
-    let repository = catalog.log.repository();
-    let there = |backup: &BackupId| {
-        catalog.heads.iter().any(|head| head.backup == *backup)
-            || catalog
-                .unread
-                .heads
-                .iter()
-                .any(|head| head.place.backup == *backup)
-    };
-    let newest = catalog
-        .heads
+    let end = chain.stretches(None).last().map(|last| last.to);
+    let lost = catalog.lost_log(now).await?;
+    let at_the_end = lost
         .iter()
-        .map(|head| &head.backup)
-        .chain(catalog.unread.heads.iter().map(|head| &head.place.backup))
-        .max();
-    let since = newest
-        .and_then(moment_of)
-        .or_else(|| now.checked_sub(PROMISED_MAX).ok())
-        .unwrap_or(Timestamp::MIN);
-    let mut lost = Vec::new();
-    let names = repository.run_names("backup", since).await?;
-    let ended = names.into_iter().rev().filter(|(run, moment)| {
-        *moment == RunMoment::Finished && moment_of(run).is_some_and(|began| began >= since)
-    });
-    for (run, _) in ended.take(RECORDS_MAX) {
-        let record = match repository.read_run_finished(&run).await {
-            Err(error) if error.is_about_the_object() => {
-                warn!(%run, %error, "the record of a backup cannot be read and is passed over; see: backstay verify");
-                continue;
-            }
-            record => record?,
-        };
-        if record.started.source != catalog.source.as_str() {
-            continue;
-        }
-        let Some(committed) = Committed::by(&record).filter(|committed| !there(&committed.backup)) else {
-            continue;
-        };
-        let promised = committed.promised_until(&record, None);
-        if now < promised {
-            lost.push(LostBackup {
-                backup: committed.backup,
-                run,
-                committed: record.finished,
-                promised,
-            });
-        }
-    }
-    if lost.is_empty() {
-        return Ok(lost);
-    }
-    // One may have been committed after the heads were listed.
-    let places = repository
-        .backup_places(catalog.log.place().engine, &catalog.source)
-        .await?;
-    lost.retain(|lost| places.iter().all(|place| place.backup != lost.backup));
-    lost.reverse();
-    Ok(lost)
+        .filter(|loss| loss.branch == target.branch && Some(loss.to) > end);
+    Ok(at_the_end.max_by_key(|loss| loss.to).cloned())
 }
 
-/// Refuses `immediate` and `latest` where a newer backup than the chosen one was committed and is gone, unless the log
-/// proves that it goes on past the moment at which that one was complete. Whoever names a base has chosen.
-pub(super) async fn refuse_if_newer_is_lost(
+/// A refusal of a target that cannot be reached because of what is lost. `end` is where the log that can be reached ends;
+/// where a base's own log is not reached, it is that.
+pub(super) async fn because_lost(
     catalog: &Catalog,
+    refusal: EngineError,
     request: &Request,
-    head: &Head,
-) -> Result<(), EngineError> {
-    let newest_is_meant = matches!(request.target, RecoveryTarget::Latest | RecoveryTarget::Immediate);
-    if !newest_is_meant || request.base.is_some() {
-        return Ok(());
-    }
-    let lost = lost_backups(catalog, request.now).await?;
-    let Some(lost) = lost.last() else {
-        return Ok(());
+    (system, end): (u64, LogRange),
+) -> Result<EngineError, EngineError> {
+    let EngineError::Unreachable { what, advice, .. } = &refusal else {
+        return Ok(refusal);
     };
-    let proven = match request.target {
-        RecoveryTarget::Latest => proven_time(catalog, head).await?,
-        _ => None,
+    let lost = catalog.lost_log(request.now).await?;
+    let keeps = |loss: &&LostLog| loss.keeps_from(&request.target, system, end);
+    let Some(loss) = lost.iter().rfind(keeps) else {
+        return Ok(refusal);
     };
-    if proven.is_some_and(|proven| proven >= lost.committed.as_microsecond() - EPOCH_2000 * 1_000_000) {
-        return Ok(());
-    }
-    let (source, backup) = (&catalog.source, &head.backup);
-    let at = head.log.as_ref().map_or(String::new(), |log| {
-        format!(", consistent at {}", show_time(log.stop_time))
-    });
-    Err(EngineError::Lost {
-        what: format!(
-            "the newest backup {} of {source} is gone: the run {} committed it on {}, and it is promised until {}",
-            lost.backup, lost.run, lost.committed, lost.promised
-        ),
-        advice: format!(
-            "bring it back from a copy of the repository, or go back on purpose to {backup}{at}: --base {backup} --to immediate; \
-             see what is missing: backstay verify {source}"
-        ),
+    Ok(EngineError::Lost {
+        what: format!("{what}; {}", loss.words()),
+        advice: format!("bring it back from a copy of the repository; or {advice}"),
     })
 }
 
-async fn proven_time(catalog: &Catalog, head: &Head) -> Result<Option<i64>, EngineError> {
-    let Some(log) = &head.log else { return Ok(None) };
-    let Some(mut after_stop) = stretch_of(catalog, head, log).await? else {
-        return Ok(None);
-    };
-    after_stop.from = log.stop;
-    newest_time(catalog, after_stop).await
+impl Catalog {
+    /// What was stored of the log and is gone, by branch and position. Looked for once.
+    pub async fn lost_log(&self, now: Timestamp) -> Result<&[LostLog], EngineError> {
+        let look = || async {
+            let known = Known {
+                log: &self.log,
+                records: &self.records,
+                all_open: self.unread.records.is_empty(),
+                chain: self.chain.as_ref(),
+                now,
+            };
+            known.lost().await
+        };
+        Ok(self.lost.get_or_try_init(look).await?)
+    }
 }
 
-impl LostEnd {
-    /// Why `latest` is refused; `last` is the last point that is left, as a target.
-    pub fn refusal(self, source: &SourceName, last: &str) -> EngineError {
-        let Witness { reach, by, .. } = self.witness;
-        let stored = match self.stored {
-            Some(stored) => format!("ends at {}", Lsn::from(stored)),
-            None => "is not there any more".to_owned(),
-        };
-        EngineError::Lost {
-            what: format!(
-                "log of {source} is lost: {by} tells that it was stored up to {}, and what is stored {stored}",
-                Lsn::from(reach)
-            ),
-            advice: format!(
-                "bring it back from a copy of the repository, or recover the last point that is left: {last}; \
-                 and take a new backup now: backstay backup {source}"
-            ),
-        }
+/// Why `latest` is refused where the end is lost; `stored` is the end of what is left, `last` its last point, as a target.
+pub(super) fn refusal_of(
+    loss: LostLog,
+    stored: Option<Position>,
+    source: &SourceName,
+    last: &str,
+) -> EngineError {
+    let stored = match stored {
+        Some(stored) => format!("ends at {}", Lsn::from(stored)),
+        None => "is not there any more".to_owned(),
+    };
+    EngineError::Lost {
+        what: format!(
+            "log of {source} is lost: {} tells that it was stored up to {}, and what is stored {stored}",
+            loss.by,
+            Lsn::from(loss.to)
+        ),
+        advice: format!(
+            "bring it back from a copy of the repository, or recover the last point that is left: {last}; \
+             and take a new backup now: backstay backup {source}"
+        ),
     }
 }

@@ -5,8 +5,10 @@
 
 use super::catalog::Catalog;
 use super::earlier::{before_the_oldest, part_of_another};
+use super::headless::refuse_if_newer_is_untold;
 use super::latest::refuse_unless_last;
-use super::lost::refuse_if_newer_is_lost;
+use super::lost::because_lost;
+use super::lost_backups::{because_backup_lost, refuse_if_newer_is_lost};
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
 use super::two_servers::refuse_two_servers;
@@ -106,6 +108,9 @@ pub async fn plan(
     catalog.look_at_keys().await?;
     loop {
         match plan_with_open(catalog, request, format).await {
+            Err(refusal @ (EngineError::Unreachable { .. } | EngineError::NoSuchThing { .. })) => {
+                return Err(because_backup_lost(catalog, refusal, request).await?);
+            }
             Err(error) => catalog.close(error)?,
             answer => return answer,
         }
@@ -140,15 +145,20 @@ async fn plan_with_open(
             refuse_two_servers(catalog, Some(plan.needs))?;
             refuse_if_contested(catalog, request, &plan)?;
             refuse_if_newer_is_lost(catalog, request, head).await?;
+            refuse_if_newer_is_untold(catalog, request, head).await?;
             catalog
                 .unread
                 .refuse_older(catalog, request, &log, stretch)
                 .await?;
             return Ok(plan);
         }
+        if refused.is_some() {
+            continue;
+        }
         let refusal = refuse(catalog, request, head, stretch).await?;
         let end = stretch.map_or(log.range(), |LogRange { to, .. }| LogRange { from: to, to });
-        refused.get_or_insert(catalog.because_closed(refusal, &request.target, end));
+        let refusal = catalog.because_closed(refusal, &request.target, end);
+        refused = Some(because_lost(catalog, refusal, request, (log.system, end)).await?);
     }
     // What the present lineage does not hold, a rival may.
     if !catalog.rivals.is_empty() {

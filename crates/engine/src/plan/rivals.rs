@@ -9,7 +9,7 @@ use super::catalog::Catalog;
 use super::chain::{Chain, Link};
 use super::restore::{Request, RestorePlan};
 use crate::EngineError;
-use backstay_repository::{LineageKind, LineageRecord, LogStore, RepositoryError, StoredRange};
+use backstay_repository::{LineageKind, LineageRecord, LogStore, RangesSeen, RepositoryError, StoredRange};
 use backstay_source::RecoveryStop;
 use backstay_terms::{Branch, Lsn, Position, RecoveryTarget};
 use std::collections::BTreeSet;
@@ -64,7 +64,10 @@ pub(crate) async fn stored_chain(
 ) -> Result<Chain, RepositoryError> {
     let mut chain = Chain::of(target, records);
     for link in &mut chain.links {
-        link.ranges = log.ranges(&link.branch, None).await?;
+        RangesSeen {
+            ranges: link.ranges,
+            cut: link.cut,
+        } = log.ranges_seen(&link.branch, None).await?;
     }
     Ok(chain)
 }

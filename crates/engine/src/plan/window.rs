@@ -33,7 +33,7 @@ pub struct WindowRange {
 pub struct Window {
     /// Ranges, oldest first.
     pub ranges: Vec<WindowRange>,
-    /// Holes of the log between stretches.
+    /// Holes of the log between stretches, and one that the newest attachment declared.
     pub gaps: Vec<LogRange>,
     /// Bases that no range holds: each is the one point at which it is consistent.
     pub points: Vec<(BackupId, i64)>,
@@ -72,8 +72,10 @@ pub async fn window(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineE
 async fn window_of_open(catalog: &Catalog, now: Timestamp) -> Result<Window, EngineError> {
     let stretches = catalog.stretches(None);
     let stored = catalog.chain.as_ref().map(|chain| chain.stretches(None));
+    let mut gaps = backstay_repository::gaps(&stored.unwrap_or_default());
+    gaps.extend(catalog.gap_at_the_end());
     let mut window = Window {
-        gaps: backstay_repository::gaps(&stored.unwrap_or_default()),
+        gaps,
         ..Window::default()
     };
     for head in catalog.heads.iter().filter(|head| head.is_usable(now)) {

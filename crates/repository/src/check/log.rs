@@ -49,9 +49,19 @@ impl<'a> LogCheck<'a> {
         LogCheck { log, objects }
     }
 
-    /// Names that contradict the format: too long, across a border of the log's files, marks that are not live.
+    /// Names that contradict the format: too long, across a border of the log's files, marks that are not live; and objects
+    /// that are too small for what their names say.
     pub fn names(&self, file_size: Option<u64>) -> Vec<CheckFinding> {
         let mut findings = Vec::new();
+        for cut in &self.objects.cut {
+            let LogRange { from, to } = cut.stored.name.range;
+            let what = format!(
+                "it has {} bytes, and no range is so small: what it held from {from} to {to} counts as not stored",
+                cut.object.size
+            );
+            let next = "bring it back from a copy of the repository, or remove it and take a new backup";
+            findings.push(CheckFinding::new(&cut.object.name, Invariant::Repo3, what).then(next.to_owned()));
+        }
         for range in &self.objects.ranges {
             let LogRange { from, to } = range.stored.name.range;
             let mut wrong = |invariant, what: &str| {

@@ -3,6 +3,7 @@
 //! Promise: pure functions of names; time marks never add coverage.
 //! Not here: listing and fetching (log::store), which copy is read (log::copies).
 
+use super::range::range_bytes_min;
 use crate::layout::{Level, RangeName};
 use backstay_terms::{Branch, LogRange, Position};
 
@@ -17,6 +18,22 @@ pub struct StoredRange {
     pub name: RangeName,
     /// The object's bytes.
     pub size: u64,
+}
+
+/// What is stored of a branch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangesSeen {
+    /// What may be whole, by position.
+    pub ranges: Vec<StoredRange>,
+    /// What is too small to be a range: its name is all that is left of it.
+    pub cut: Vec<StoredRange>,
+}
+
+impl StoredRange {
+    /// True if the object is too small to hold what its name says.
+    pub fn is_cut(&self) -> bool {
+        self.size < range_bytes_min()
+    }
 }
 
 /// The contiguous stretches of a set of ranges, in order. Marks count as nothing.

@@ -32,6 +32,17 @@ pub struct BranchObjects {
     pub branch: Branch,
     /// Its ranges at all levels.
     pub ranges: Vec<AgedRange>,
+    /// Objects with names of ranges that are too small to be any: they count as not stored.
+    pub cut: Vec<AgedRange>,
+}
+
+impl BranchObjects {
+    /// From everything that is listed of a branch.
+    pub fn of(branch: Branch, mut listed: Vec<AgedRange>) -> BranchObjects {
+        sort(&mut listed);
+        let (cut, ranges) = listed.into_iter().partition(|range| range.stored.is_cut());
+        BranchObjects { branch, ranges, cut }
+    }
 }
 
 impl LogStore {
@@ -55,11 +66,10 @@ impl LogStore {
                 }
             }
         }
-        let sorted = branches.into_iter().map(|(branch, mut ranges)| {
-            sort(&mut ranges);
-            BranchObjects { branch, ranges }
-        });
-        Ok(sorted.collect())
+        let sorted = branches.into_iter();
+        Ok(sorted
+            .map(|(branch, listed)| BranchObjects::of(branch, listed))
+            .collect())
     }
 
     /// The branches of which any range is stored; the one that was stored to last comes last.
@@ -76,9 +86,7 @@ impl LogStore {
         branch: &Branch,
         from: Position,
     ) -> Result<(BranchObjects, Vec<StoredObject>), RepositoryError> {
-        let (ranges, strays) = self.listed_since(branch, Some(from)).await?;
-        let branch = *branch;
-        Ok((BranchObjects { branch, ranges }, strays))
+        self.listed_since(branch, Some(from)).await
     }
 
     /// The same, from the first position on if none is given.
@@ -86,7 +94,7 @@ impl LogStore {
         &self,
         branch: &Branch,
         from: Option<Position>,
-    ) -> Result<(Vec<AgedRange>, Vec<StoredObject>), RepositoryError> {
+    ) -> Result<(BranchObjects, Vec<StoredObject>), RepositoryError> {
         let (mut ranges, mut strays) = (Vec::new(), Vec::new());
         let begin = from.map(|from| Position(from.0.saturating_sub(SPAN_MAX)));
         let moves = self.moves().await?;
@@ -107,8 +115,7 @@ impl LogStore {
                 }
             }
         }
-        sort(&mut ranges);
-        Ok((ranges, strays))
+        Ok((BranchObjects::of(*branch, ranges), strays))
     }
 }
 

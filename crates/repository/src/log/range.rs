@@ -37,6 +37,11 @@ pub(crate) struct RangeKeys {
     pub facts: SecretKey,
 }
 
+/// The bytes of two containers that hold nothing: no range is smaller.
+pub(super) fn range_bytes_min() -> u64 {
+    2 * container_length(0)
+}
+
 /// Seals a range; returns its object and its index. `bytes` are those from `range.from` to `range.to`.
 pub(crate) fn encode(
     place: &Place,

@@ -4,9 +4,10 @@
 //! Not here: choosing a base or a target (backstay-engine::plan).
 
 use super::copies::{Candidate, Selection};
-use super::coverage::{StoredRange, stretches};
+use super::coverage::{RangesSeen, StoredRange, stretches};
 use super::hidden::{KnownLineages, STREAMED, hidden};
 use super::lineage::{Known, LineageRecord, frontier, history_digest};
+use super::listing::{AgedRange, BranchObjects};
 use super::moves::{MOVE, Moves};
 use super::order::oldest_first;
 use super::range::{RangeBytes, RangeIndex, decode_index, index_length};
@@ -89,14 +90,28 @@ impl LogStore {
         self.repository.open_envelope(&envelope).await.map(drop)
     }
 
-    /// What is stored of a lineage, at all levels, from a position on (all if none is given), by position.
+    /// What is stored of a lineage, at all levels, from a position on (all if none is given), by position. An object that is
+    /// too small to be a range counts as not stored.
     pub async fn ranges(
         &self,
         branch: &Branch,
         from: Option<Position>,
     ) -> Result<Vec<StoredRange>, RepositoryError> {
-        let (aged, _) = self.listed_since(branch, from).await?;
-        Ok(aged.into_iter().map(|range| range.stored).collect())
+        Ok(self.ranges_seen(branch, from).await?.ranges)
+    }
+
+    /// The same, with the objects that are too small.
+    pub async fn ranges_seen(
+        &self,
+        branch: &Branch,
+        from: Option<Position>,
+    ) -> Result<RangesSeen, RepositoryError> {
+        let (BranchObjects { ranges, cut, .. }, _) = self.listed_since(branch, from).await?;
+        let stored = |aged: Vec<AgedRange>| aged.into_iter().map(|range| range.stored).collect();
+        Ok(RangesSeen {
+            ranges: stored(ranges),
+            cut: stored(cut),
+        })
     }
 
     /// Which epochs were moved to another lineage than the one they stored under. A record of it that cannot be opened is

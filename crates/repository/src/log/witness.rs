@@ -4,22 +4,25 @@
 //! stream resumed, log indexes name ranges that are stored. What cannot be opened witnesses nothing.
 //! Not here: what run records say, and what it means that less is stored now (backstay-engine::plan).
 
+use super::coverage::stretches;
 use super::lineage::{LineageKind, LineageRecord};
 use super::store::LogStore;
 use crate::RepositoryError;
 use crate::expire::moment_of;
 use crate::layout::{Place, RangeName};
-use backstay_store::list_all;
-use backstay_terms::{Branch, EpochId, Position};
+use backstay_store::{Key, list_all};
+use backstay_terms::{Branch, EpochId, LogRange, Position};
 use jiff::Timestamp;
 use tracing::warn;
 
 /// So many of the newest indexes of a branch are opened: those of one hour, or of two epochs that overlap.
 const INDEXES_MAX: usize = 4;
 
-/// Something that tells how far a branch was stored.
+/// Something that tells what of a branch was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
+    /// Everything from here to the reach was stored, where that is known.
+    pub from: Option<Position>,
     /// Everything up to here was stored, or was in what was lost before.
     pub reach: Position,
     /// When it was written; of an index, when its epoch began.
@@ -28,35 +31,68 @@ pub struct Witness {
     pub by: String,
 }
 
-impl Witness {
-    /// The one that reaches further.
-    #[must_use]
-    pub fn further(self, other: Witness) -> Witness {
-        if other.reach > self.reach { other } else { self }
-    }
+/// From where on everything up to `reach` was stored once: the last place at which a stream began anew, for the first time or
+/// behind a gap; where one resumed it goes on. `records` are those of the branch. None if that was before `since`: what is
+/// older may have expired.
+pub fn stored_from<'a>(
+    records: impl Iterator<Item = &'a LineageRecord>,
+    reach: Position,
+    since: Timestamp,
+) -> Option<Position> {
+    let began_anew = records.filter(|record| {
+        record.kind == LineageKind::Attach && record.frontier.is_none() && record.from < reach
+    });
+    let last = began_anew.max_by_key(|record| (record.from, record.created))?;
+    (last.created >= since).then_some(last.from)
 }
 
 impl LogStore {
-    /// The furthest of the witnesses of a branch since `since`; `records` are those of the source. Whoever compares it with
-    /// what is stored lists that afterwards: a stream may run.
-    pub async fn witness(
+    /// The witnesses of a branch since `since`; `records` are those of the source. Whoever compares them with what is stored
+    /// lists that afterwards: a stream may run.
+    pub async fn witnesses(
         &self,
         branch: &Branch,
         records: &[LineageRecord],
         since: Timestamp,
-    ) -> Result<Option<Witness>, RepositoryError> {
-        let resumed = records.iter().filter(|record| {
-            record.kind == LineageKind::Attach && record.branch == *branch && record.created >= since
-        });
-        let of_records = resumed.filter_map(|record| {
-            Some(Witness {
-                reach: record.frontier?,
+    ) -> Result<Vec<Witness>, RepositoryError> {
+        let mut witnesses = self.indexed(branch, since).await?;
+        let of_branch = || records.iter().filter(|record| record.branch == *branch);
+        let resumed =
+            of_branch().filter(|record| record.kind == LineageKind::Attach && record.created >= since);
+        for record in resumed {
+            let Some(reach) = record.frontier else { continue };
+            witnesses.push(Witness {
+                from: stored_from(of_branch(), reach, since),
+                reach,
                 told: record.created,
                 by: format!("the lineage record {}", record.id),
-            })
-        });
-        let of_indexes = self.indexed(branch, since).await?;
-        Ok(of_records.chain(of_indexes).reduce(Witness::further))
+            });
+        }
+        Ok(witnesses)
+    }
+
+    /// The branches of which a log index is stored.
+    pub async fn indexed_branches(&self) -> Result<Vec<Branch>, RepositoryError> {
+        let prefix = self.place.all_indexes_prefix()?;
+        let (mut branches, mut after) = (Vec::new(), None);
+        loop {
+            let page = self
+                .repository
+                .store()
+                .list_page(&prefix, after.as_ref(), 1)
+                .await?;
+            let Some(object) = page.objects.into_iter().next() else {
+                return Ok(branches);
+            };
+            // Names of indexes begin with a digit; a name that is of no index is passed over alone.
+            after = Some(match self.place.of_any_index(&object.key) {
+                Some((branch, ..)) => {
+                    branches.push(branch);
+                    Key::new(format!("{}z", self.place.indexes_prefix(&branch)?.as_str()))?
+                }
+                None => object.key,
+            });
+        }
     }
 
     /// Whether a log index of this source is stored: where one is, ranges were.
@@ -85,9 +121,10 @@ impl LogStore {
                 continue;
             };
             let place = self.place.index(&under, &hour, &epoch)?;
-            let reach = self.reach_in(&place, &epoch).await?;
-            witnesses.extend(reach.map(|reach| Witness {
-                reach,
+            let last = self.last_in(&place, &epoch).await?;
+            witnesses.extend(last.map(|last| Witness {
+                from: Some(last.from),
+                reach: last.to,
                 told,
                 by: format!("the log index {}", place.key),
             }));
@@ -95,11 +132,13 @@ impl LogStore {
         Ok(witnesses)
     }
 
-    async fn reach_in(&self, place: &Place, epoch: &EpochId) -> Result<Option<Position>, RepositoryError> {
+    /// The last stretch that an index names.
+    async fn last_in(&self, place: &Place, epoch: &EpochId) -> Result<Option<LogRange>, RepositoryError> {
         match self.gathered_in(place, epoch).await {
             Ok(lines) => {
-                let ranges = lines.filter_map(|line| line.range.parse::<RangeName>().ok());
-                Ok(ranges.map(|name| name.range.to).max())
+                let names = lines.filter_map(|line| line.range.parse::<RangeName>().ok());
+                let ranges: Vec<LogRange> = names.map(|name| name.range).collect();
+                Ok(stretches(&ranges).last().copied())
             }
             Err(error) if error.is_about_the_object() => {
                 warn!(%error, "an index of the log that cannot be opened is passed over");

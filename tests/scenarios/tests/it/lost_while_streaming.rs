@@ -78,7 +78,7 @@ impl Scene {
 
     fn lost(&self) -> Vec<LogRange> {
         let lost = |fact: &Fact| match fact {
-            Fact::LogLost { from, to } => LogRange::new(*from, *to),
+            Fact::LogLost { from, to, .. } => LogRange::new(*from, *to),
             _ => None,
         };
         self.running.facts().iter().filter_map(lost).collect()

@@ -210,9 +210,10 @@ impl Shelf {
         writer.commit(summary).await.unwrap()
     }
 
-    /// Parts without a head.
+    /// What a backup leaves whose process died: the record that it began, and parts without a head.
     pub async fn abandoned(&self) {
         let repository = self.open().await;
+        repository.run_started("backup", name().as_str()).await.unwrap();
         let order = BackupOrder {
             engine: EngineKind::Postgres,
             source: name(),

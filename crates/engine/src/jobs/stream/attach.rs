@@ -150,15 +150,14 @@ pub(crate) fn presented(identity: &Identity) -> Presented {
 }
 
 /// Decides for this server. Where a record that cannot be opened may be of the lineage to go on with, another one begins: bytes of
-/// two histories must not meet in one, and a source whose log is not stored is not protected. The second is what an attachment
-/// before this one found stored beyond where this one goes on: that is lost. Of several lineages that it may go on with a stream takes
-/// its `own`, the one that it followed before, however new another one is.
+/// two histories must not meet in one, and a source whose log is not stored is not protected. Of several lineages that it may go
+/// on with a stream takes its `own`, the one that it followed before, however new another one is.
 pub(crate) async fn find(
     log: &LogStore,
     identity: &Identity,
     chance: u64,
     own: Option<Branch>,
-) -> Result<(Attaching, Option<LogRange>), EngineError> {
+) -> Result<Attaching, EngineError> {
     let presented = presented(identity);
     let lineages = log.known_lineages().await?;
     let mut known = lineages.known.clone();
@@ -176,16 +175,11 @@ pub(crate) async fn find(
         let reason = AttachReason::Unproven;
         attach = Attach::Begin { reason, parent: None };
     }
-    let mut lost = None;
-    let attaching = match attach {
+    Ok(match attach {
         Attach::Resume { branch, frontier } => {
             let own = known.iter().find(|k| k.record.branch == branch);
             let record = own.map(|own| &own.record);
             let history = record.and_then(|record| record.history.clone());
-            lost = record.and_then(|record| {
-                let goes_on = frontier.unwrap_or(record.from);
-                LogRange::new(goes_on, record.frontier?).filter(|lost| !lost.is_mark())
-            });
             Attaching {
                 branch,
                 reason: AttachReason::Resumed,
@@ -211,8 +205,7 @@ pub(crate) async fn find(
                 history: presented.history,
             }
         }
-    };
-    Ok((attaching, lost))
+    })
 }
 
 /// Stores the record of an attachment and the history files that it rests on.

@@ -60,10 +60,7 @@ impl<'a> Attachment<'a> {
     ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
-        let (mut attaching, lost) = find(&log, &identity, job.repository.chance(), own).await?;
-        if let Some(lost) = lost {
-            tell_lost(job, &log, attaching.branch, lost).await?;
-        }
+        let mut attaching = find(&log, &identity, job.repository.chance(), own).await?;
         if origin != Origin::Frontier {
             let on_timeline = Lineages::on_timeline_of(&log, &attaching.branch).await?;
             attaching = attaching.after_gap(&identity, job.repository.chance(), on_timeline);
@@ -104,6 +101,7 @@ impl<'a> Attachment<'a> {
         let epoch = repository.new_id("log")?;
         let writer =
             LogWriter::begin(repository, log.place().clone(), attaching.branch, epoch.clone()).await?;
+        tell_lost(job, &log, (attaching.branch, start.from), presence).await?;
         let (id, now) = (repository.new_id("attach")?, repository.now());
         record(&log, &attaching, &start.identity, &epoch, start.from, id, now).await?;
         let overlap = match attaching.frontier {
@@ -299,7 +297,7 @@ impl<'a> Attachment<'a> {
 
     fn tell_lost(&mut self, missing: Vec<LogRange>) {
         for LogRange { from, to } in self.presence.missing(missing) {
-            self.job.observer.observe(&Fact::LogLost { from, to });
+            self.job.observer.observe(&Fact::LogLost { from, to, by: None });
         }
     }
 

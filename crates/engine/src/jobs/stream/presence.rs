@@ -14,6 +14,8 @@ pub(crate) struct Presence {
     held: Option<(Branch, LogRange)>,
     looked_at: Duration,
     lost: Vec<LogRange>,
+    /// What was told already by whoever attached.
+    told: Vec<LogRange>,
 }
 
 impl Presence {
@@ -27,6 +29,7 @@ impl Presence {
                 held: Some((branch, LogRange { from: at, to: at })),
                 looked_at: now,
                 lost: Vec::new(),
+                told: std::mem::take(&mut self.told),
             };
         }
     }
@@ -50,10 +53,22 @@ impl Presence {
         self.held
     }
 
-    /// Takes what a look found missing; gives back what was not missing before.
+    /// It was told that this is lost.
+    pub fn told(&mut self, lost: LogRange) {
+        self.told.push(lost);
+    }
+
+    /// Takes what a look found missing; gives back what was not missing before and nobody told.
     pub fn missing(&mut self, missing: Vec<LogRange>) -> Vec<LogRange> {
         let before = std::mem::replace(&mut self.lost, missing);
-        let new = self.lost.iter().filter(|lost| !before.contains(lost));
+        let is_told = |lost: &LogRange| {
+            let mut told = self.told.iter();
+            told.any(|told| told.from <= lost.from && lost.to <= told.to)
+        };
+        let new = self
+            .lost
+            .iter()
+            .filter(|lost| !before.contains(lost) && !is_told(lost));
         new.copied().collect()
     }
 }

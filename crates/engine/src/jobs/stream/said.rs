@@ -4,25 +4,38 @@
 
 use super::StreamJob;
 use super::attach::Attaching;
-use crate::plan::{present, rivals, stored_chain};
+use super::presence::Presence;
+use crate::jobs::losses::{remember, remembered};
+use crate::plan::{lost_at_attach, missed_since, present, rivals, stored_chain};
 use crate::{EngineError, Fact};
-use backstay_repository::{AttachReason, LogStore, missing, stretches};
+use backstay_repository::{AttachReason, LogStore};
 use backstay_terms::{Branch, LogRange, Position};
 use std::collections::BTreeSet;
 
-/// Says which positions are missing of those that were stored once.
+/// Says what of the stored log is gone, and remembers it: once this attachment is recorded, what is stored looks whole again.
 pub(super) async fn tell_lost(
     job: &StreamJob,
     log: &LogStore,
-    branch: Branch,
-    lost: LogRange,
+    begins: (Branch, Position),
+    presence: &mut Presence,
 ) -> Result<(), EngineError> {
-    let stored = log.ranges(&branch, Some(lost.from)).await?;
-    let covered = stretches(stored.iter().map(|stored| &stored.name.range));
-    for LogRange { from, to } in missing(lost, &covered) {
-        job.observer.observe(&Fact::LogLost { from, to });
+    let (repository, now) = (&job.repository, job.repository.now());
+    let mut lost = lost_at_attach(log, begins, now).await?;
+    if lost.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let known = remembered(repository, &job.name, missed_since(log, now)).await?;
+    lost.retain(|loss| !known.iter().any(|known| known.has(loss)));
+    for loss in &lost {
+        let LogRange { from, to } = loss.range();
+        let by = Some(loss.by.clone());
+        job.observer.observe(&Fact::LogLost { from, to, by });
+        presence.told(loss.range());
+    }
+    match lost.is_empty() {
+        true => Ok(()),
+        false => remember(repository, &job.name, lost).await,
+    }
 }
 
 /// Says it at each attachment, until somebody chooses. `own` is what the stream attached to: if it was passed over, what it

@@ -160,17 +160,17 @@ impl StreamsTold {
         }
     }
 
-    /// How far a lineage was stored when the run that stored it furthest ended.
-    pub fn reach(&self, lineage: &Branch, moves: &Moves) -> Option<(Position, &RunFinished)> {
-        let of_branch = self.ended.iter().filter_map(|(record, figures)| {
-            let is_it = |stored: &&Stored| stored.lineage(moves) == Some(*lineage);
-            let stored = figures
-                .stored
-                .iter()
-                .filter(is_it)
-                .max_by_key(|stored| stored.reach)?;
-            Some((stored.reach, record))
-        });
-        of_branch.max_by_key(|(reach, _)| *reach)
+    /// How far each lineage was stored when each of the runs ended.
+    pub fn reaches(&self, moves: &Moves) -> impl Iterator<Item = (Branch, Position, &RunFinished)> {
+        self.ended.iter().flat_map(move |(record, figures)| {
+            let named = figures.stored.iter();
+            named.filter_map(move |stored| Some((stored.lineage(moves)?, stored.reach, record)))
+        })
+    }
+
+    /// The newest run that was attached, if it never told how far it stored.
+    pub fn died(&self) -> Option<&(RunId, Timestamp)> {
+        let ended = |run: &RunId| self.ended.iter().any(|(record, _)| record.started.run == *run);
+        self.attached.as_ref().filter(|(run, _)| !ended(run))
     }
 }

@@ -6,8 +6,8 @@
 //! Not here: finding them (backstay-repository::check).
 
 use crate::EngineError;
-use crate::plan::Chain;
 use crate::plan::retention::ExpiryPolicy;
+use crate::plan::{Chain, LostLog};
 use backstay_repository::{
     BranchObjects, CheckFinding, Hole, HoleContext, HoleKind, Indexed, Invariant, Inventory, LineageKind,
     LineageRecord, LogCheck, LogStore,
@@ -38,6 +38,7 @@ impl Look<'_> {
             Cow::Owned(BranchObjects {
                 branch: *branch,
                 ranges: Vec::new(),
+                cut: Vec::new(),
             })
         }));
         let suspicious: Vec<usize> = (0..branches.len())
@@ -70,11 +71,14 @@ impl Look<'_> {
             let ranges = of_link.iter().flat_map(|other| &other.ranges);
             link.ranges = ranges.map(|range| range.stored.clone()).collect();
         }
-        let named = self.indexed.get(&objects.branch).map_or(&[][..], Vec::as_slice);
+        let named = self.indexed.get(&objects.branch).into_iter().flatten();
+        // A name was given to what was stored.
+        let cut = objects.cut.iter().map(|cut| &cut.stored.name.range);
+        let named: Vec<LogRange> = named.chain(cut).copied().collect();
         LogCheck::new(self.log, objects).holes(&HoleContext {
             records: &records,
             ancestors: &chain.stretches(None),
-            indexed: named,
+            indexed: &named,
             now: self.now,
             expires_after: ExpiryPolicy::of(self.inventory.engine).settled,
         })
@@ -104,6 +108,13 @@ pub(super) fn finding(engine: EngineKind, source: &SourceName, hole: &Hole) -> O
         between(hole)
     );
     Some(CheckFinding::new(object, Invariant::Log1, what).then(next))
+}
+
+/// The finding that lost log is which leaves no hole.
+pub(super) fn lost(source: &SourceName, loss: &LostLog) -> CheckFinding {
+    let next = format!("bring it back from a copy of the repository, or: backstay backup {source}");
+    let object = format!("branch {} up to {}", loss.branch, Lsn::from(loss.to));
+    CheckFinding::new(object, Invariant::Log1, loss.words()).then(next)
 }
 
 fn positions(engine: EngineKind, range: LogRange) -> String {

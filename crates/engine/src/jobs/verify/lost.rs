@@ -6,14 +6,14 @@
 
 use crate::EngineError;
 use crate::jobs::backup::Committed;
+use crate::plan::{CLOCKS_DIFFER, Fate, fate_of, may_be_expired};
 use backstay_repository::layout::BackupPlace;
-use backstay_repository::{CheckFinding, HeadState, Invariant, Inventory, Repository, RunFinished};
+use backstay_repository::{
+    BackupObjects, CheckFinding, HeadState, Invariant, Inventory, Repository, RunFinished,
+};
 use backstay_terms::{BackupId, EngineKind, RetentionClass, SourceName};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Whoever expired it may have had another clock.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
 
 /// The backups of one source by their names.
 #[derive(Debug, Default)]
@@ -74,6 +74,33 @@ impl Backups {
         }
         Ok(Some(finding(&committed, run, source, promised, parts)))
     }
+}
+
+/// The finding for a backup without a head of which no run tells: a process that died has left the record that it began.
+pub(super) async fn untold(
+    repository: &Repository,
+    source: &SourceName,
+    backup: &BackupObjects,
+) -> Result<Option<CheckFinding>, EngineError> {
+    let id = &backup.place.backup;
+    if may_be_expired(id, backup.place.class, repository.now())
+        || fate_of(repository, source, id).await? != Fate::Untold
+    {
+        return Ok(None);
+    }
+    // It may have been committed after the names were listed.
+    let places = repository.backup_places(backup.place.engine, source).await?;
+    if places.iter().any(|place| place.backup == *id) {
+        return Ok(None);
+    }
+    let what = format!(
+        "the head of backup {id} is not there, and no run tells of it: it may have been committed; {} of its tables and packs \
+         are there",
+        backup.parts().count()
+    );
+    let next = format!("bring it back from a copy of the repository, or: backstay backup {source}");
+    let at = backup.place.head()?.key.to_string();
+    Ok(Some(CheckFinding::new(at, Invariant::Repo4, what).then(next)))
 }
 
 fn finding(

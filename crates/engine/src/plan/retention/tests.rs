@@ -167,6 +167,7 @@ fn catalog(drawn: &[Drawn], ranges: Vec<AgedRange>) -> Inventory {
         branches: vec![BranchObjects {
             branch: BRANCH,
             ranges,
+            cut: vec![],
         }],
         strays: vec![],
         holds: vec![],

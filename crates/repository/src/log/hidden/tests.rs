@@ -82,6 +82,7 @@ fn stored(lineage: u32, epochs: &[TimedId]) -> BranchObjects {
     BranchObjects {
         branch: branch(lineage),
         ranges: epochs.iter().map(range).collect(),
+        cut: vec![],
     }
 }
 
