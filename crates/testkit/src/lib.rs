@@ -6,3 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 pub mod pg;
+mod skipped;
+
+pub use skipped::skipped;

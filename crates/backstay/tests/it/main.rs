@@ -19,6 +19,7 @@ mod live;
 mod lost;
 mod majors;
 mod mask;
+mod mounted;
 mod output;
 mod past;
 mod program;

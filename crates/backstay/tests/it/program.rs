@@ -37,7 +37,11 @@ impl Place {
     pub fn with_program(directory: PathBuf) -> Place {
         fs::create_dir_all(&directory).unwrap();
         let program = directory.join("backstay");
-        fs::copy(env!("CARGO_BIN_EXE_backstay"), &program).unwrap();
+        // Not copied by this process: a child that another test is just starting would hold it open for writing, and a program
+        // that is open for writing does not start.
+        let mut copy = Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_backstay")).arg(&program);
+        assert!(copy.status().unwrap().success());
         Place { directory, program }
     }
 
