@@ -28,6 +28,7 @@ mod settings;
 mod surroundings;
 mod sync;
 mod tree;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -52,8 +53,9 @@ use inspect::Target;
 use marker::Holds;
 use owner::Owner;
 use place::{Place, PlacedFile, Unkept, place_of};
-use surroundings::{refuse_if_shut, resolved};
+use surroundings::{refuse_if_not_apart, refuse_if_shut};
 use tree::{Access, Tree};
+use whereabouts::resolved;
 
 /// Where and how to restore.
 #[derive(Clone, Debug)]
@@ -107,7 +109,7 @@ struct Work {
     tree: Option<Arc<Tree>>,
     ticket: Option<Ticket>,
     /// Held against other restores, also of other processes.
-    lock: Option<fs::File>,
+    lock: Option<marker::Lock>,
     /// Tablespaces that were begun.
     tablespaces: BTreeMap<u32, Arc<Tree>>,
 }
@@ -129,7 +131,7 @@ impl PostgresDirectory {
             *path = resolved(path);
         }
         Self {
-            tablespaces_default: beside(&options.directory, ".tablespaces"),
+            tablespaces_default: resolved(&beside(&options.directory, ".tablespaces")),
             options,
             work: Mutex::default(),
             started: Mutex::default(),
@@ -146,10 +148,10 @@ impl PostgresDirectory {
         beside(&self.options.directory, ".log")
     }
 
-    /// Where a tablespace goes.
+    /// Where a tablespace goes; links there are followed.
     pub fn tablespace(&self, oid: u32) -> PathBuf {
         let mapped = self.options.tablespaces.get(&oid).cloned();
-        mapped.unwrap_or_else(|| self.tablespaces_default.join(oid.to_string()))
+        mapped.unwrap_or_else(|| resolved(&self.tablespaces_default.join(oid.to_string())))
     }
 
     /// Stops the server in the directory, disconnecting its clients, and waits until it is gone.
@@ -243,7 +245,7 @@ impl PostgresDirectory {
             .into_iter()
             .flatten()
             .flatten();
-        let children = children.map(|child| child.path());
+        let children = children.map(|child| resolved(&child.path()));
         let mapped = self.options.tablespaces.values().cloned();
         children.chain(mapped).filter(|path| path.is_dir()).collect()
     }
@@ -267,10 +269,12 @@ impl PostgresDirectory {
         }
         let ticket = work.ticket.clone().ok_or_else(|| self.not_begun())?;
         let path = self.tablespace(oid);
+        // The log of a base may tell of more tablespaces than its facts do, which `inspect` saw.
+        refuse_if_not_apart(&path, &self.options.reserved)?;
+        marker::look(&path, &ticket)?;
         if path.starts_with(&self.tablespaces_default) {
             Tree::make(&self.tablespaces_default, self.owner()?)?;
         }
-        marker::look(&path, &ticket)?;
         let tree = Tree::make(&path, self.owner()?)?;
         let tree = Arc::new(self.claim(tree, &path, &ticket)?);
         work.tablespaces.insert(oid, tree.clone());

@@ -1,15 +1,29 @@
 //! Where a restore must not go: into servers, into the repository, into itself. Each refusal leaves everything as it was.
 
+use crate::mounted::mounted;
 use crate::program::{Place, Run};
 use crate::tree::{changes, tree};
 use backstay_clock::SystemClock;
 use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_testkit::pg::{PgServer, Stop, free_port};
+use backstay_testkit::skipped;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The words of a restore, up to where it goes.
+const RESTORE: [&str; 8] = [
+    "restore",
+    "main",
+    "--to",
+    "immediate",
+    "--progress",
+    "none",
+    "--confirm",
+    "--into",
+];
 
 /// A server with a tablespace that was backed up and stopped; nothing of it changes any more.
 struct Scene {
@@ -43,18 +57,8 @@ impl Scene {
 
     fn restore(&self, into: &Path, words: &[&str]) -> Run {
         let into = into.to_str().unwrap();
-        let fixed = [
-            "restore",
-            "main",
-            "--to",
-            "immediate",
-            "--progress",
-            "none",
-            "--confirm",
-            "--into",
-            into,
-        ];
-        self.place.finish(self.place.command(&[&fixed, words].concat()))
+        let arguments = [&RESTORE[..], &[into], words].concat();
+        self.place.finish(self.place.command(&arguments))
     }
 
     fn everything(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
@@ -63,9 +67,13 @@ impl Scene {
 
     /// Refused with exit 5 and these words, and not a byte below the room has changed.
     fn is_refused(&self, into: &Path, words: &[&str], said: &str) {
+        self.refuses(said, || self.restore(into, words));
+    }
+
+    fn refuses(&self, said: &str, restore: impl FnOnce() -> Run) {
         let before = self.everything();
-        let run = self.restore(into, words);
-        assert_eq!(run.exit, 5, "{}: {}{}", into.display(), run.out, run.err);
+        let run = restore();
+        assert_eq!(run.exit, 5, "{said}: {}{}", run.out, run.err);
         let said = said.replace(self.place.directory.to_str().unwrap(), "/DIR");
         assert!(
             run.err.contains(&format!("error[BKS-5007]: {said}")),
@@ -145,6 +153,82 @@ async fn a_tablespace_in_a_server_the_repository_or_the_copy_is_refused_before_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_leads_the_tablespaces_into_the_repository_or_nowhere_is_refused_before_anything_is_touched()
+ {
+    let scene = Scene::make().await;
+    let repository = scene.place.directory.join("backups");
+    let empty = repository.join("e");
+    fs::create_dir(&empty).unwrap();
+    let oid = fs::read_dir(scene.server.data_dir().join("pg_tblspc"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .file_name();
+    let led = |name: &str, to: &Path| {
+        symlink(to, scene.room().join(name)).unwrap();
+    };
+    let refused = |into: &str, real: &Path| {
+        let said = format!(
+            "{}: lies in the repository, {}",
+            real.display(),
+            repository.display()
+        );
+        scene.is_refused(&scene.room().join(into), &[], &said);
+    };
+    led("z.tablespaces", &empty);
+    refused("z", &empty.join(&oid));
+    led("w.tablespaces", &repository);
+    refused("w", &repository.join(&oid));
+    fs::create_dir(scene.room().join("x.tablespaces")).unwrap();
+    led(&format!("x.tablespaces/{}", oid.display()), &empty);
+    refused("x", &empty);
+
+    let nowhere = scene.room().join("y.tablespaces");
+    led("y.tablespaces", &scene.room().join("nowhere"));
+    fs::write(scene.room().join("v.tablespaces"), "").unwrap();
+    let said = format!("{}: is not a directory", nowhere.display());
+    scene.is_refused(&scene.room().join("y"), &[], &said);
+    let below = scene.room().join("v.tablespaces").join(&oid);
+    let said = format!("{}: is not a directory", below.display());
+    scene.is_refused(&scene.room().join("v"), &[], &said);
+    // A link to a place of the reader's own is followed.
+    let far = scene.server.room().dir("far");
+    led("u.tablespaces", &far);
+    let run = scene.restore(&scene.room().join("u"), &[]);
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let link = fs::read_link(scene.room().join("u/pg_tblspc").join(&oid)).unwrap();
+    assert_eq!(link, far.join(&oid));
+    assert!(fs::read_dir(&link).unwrap().next().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_leads_into_the_repository_is_refused_before_anything_is_touched() {
+    let scene = Scene::make().await;
+    let repository = scene.place.directory.join("backups");
+    let mut stored = fs::read_dir(&repository)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let within = stored.find(|path| path.is_dir()).unwrap();
+    let second = scene.server.room().dir("second");
+    let copy = second.join("copy");
+    // The whole of it, and a part of it: no directory above that one is the repository.
+    for part in [&repository, &within] {
+        let mount = format!("mount --bind {} {}", part.display(), second.display());
+        let arguments = [&RESTORE[..], &[copy.to_str().unwrap()]].concat();
+        let said = format!(
+            "{}: lies in the repository, {}",
+            copy.display(),
+            repository.display()
+        );
+        if mounted(&scene.place, &mount, &["version"]).is_none() {
+            return;
+        }
+        scene.refuses(&said, || mounted(&scene.place, &mount, &arguments).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_and_a_trailing_slash_are_followed_to_where_the_files_go() {
     let scene = Scene::make().await;
     let far = scene.server.room().dir("far");
@@ -181,8 +265,11 @@ async fn a_link_and_a_trailing_slash_are_followed_to_where_the_files_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_below_a_directory_that_the_server_may_not_enter_is_refused_before_anything_is_touched() {
-    // Whoever is not root runs the server as himself.
     if !rustix::process::geteuid().is_root() {
+        skipped(
+            "a start below a shut directory",
+            "whoever is not root runs the server as himself",
+        );
         return;
     }
     let scene = Scene::make().await;

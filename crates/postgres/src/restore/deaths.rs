@@ -9,15 +9,12 @@ use super::{PostgresDirectory, RestoreOptions};
 use crate::control_file::tests::forged;
 use crate::wal::versions::VERSIONS;
 use backstay_clock::SystemClock;
-use backstay_source::{
-    Recovery, RecoveryAction, RecoveryStop, Restore, SourceError, SourceErrorKind, Ticket, WalDelivery,
-};
+use backstay_source::{Recovery, RecoveryAction, RecoveryStop, Restore, SourceError, Ticket, WalDelivery};
 use backstay_terms::{EntryHeader, EntryKind, EntryPath, EntryRole, Position};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 const TABLESPACE: u32 = 16_400;
 
@@ -59,23 +56,10 @@ fn ticket() -> Ticket {
     }
 }
 
-/// Tests beside this one start programs, and between fork and exec each of them holds our locks for a moment.
-fn begin(target: &PostgresDirectory) -> Result<(), SourceError> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        match target.begin(&ticket()) {
-            Err(error) if error.kind == SourceErrorKind::Conflict && Instant::now() < deadline => {
-                std::thread::yield_now();
-            }
-            answer => return answer,
-        }
-    }
-}
-
 /// One process from the beginning to the end.
 fn restore(directory: &Path) -> Result<(), SourceError> {
     let target = PostgresDirectory::new(RestoreOptions::new(directory, Arc::new(SystemClock::new())));
-    begin(&target)?;
+    target.begin(&ticket())?;
     for (role, path, bytes) in entries() {
         let path = EntryPath::new(path).unwrap();
         let (kind, size) = (EntryKind::File, bytes.len() as u64);

@@ -16,7 +16,8 @@ use super::error::RestoreError;
 use super::marker::{self, Holds};
 use super::owner::Owner;
 use super::process::server_in;
-use super::surroundings::{Reserved, refuse_if_not_apart, resolved};
+use super::surroundings::{Reserved, refuse_if_not_apart};
+use super::whereabouts::{overlap, resolved};
 
 /// What is looked at.
 #[derive(Debug)]
@@ -43,8 +44,12 @@ fn is_for_the_log(target: &Target<'_>, location: &Path) -> Result<(), RestoreErr
         Err(RestoreError::WrittenByLog { location, reason })
     };
     let real = resolved(location);
-    let overlaps = |path: &Path| path.starts_with(&real) || real.starts_with(path);
-    if overlaps(target.directory) || target.tablespaces.values().any(|path| overlaps(path)) {
+    let mut restored = target
+        .tablespaces
+        .values()
+        .map(PathBuf::as_path)
+        .chain([target.directory]);
+    if restored.any(|path| overlap(path, &real)) {
         return refuse("it overlaps what is restored");
     }
     let Ok(facts) = fs::metadata(location) else {
@@ -76,8 +81,9 @@ pub(super) fn inspect(target: &Target<'_>, need: &Need, ticket: &Ticket) -> Resu
         overlaps_nothing(target, *oid, path)?;
         refuse_if_not_apart(path, target.reserved)?;
         let holds = marker::look(path, ticket)?;
-        if !path.starts_with(target.tablespaces_default) {
-            can_be_written(path, &holds)?;
+        match holds == Holds::Missing && path.parent() == Some(target.tablespaces_default) {
+            true => default_can_be_made(target.tablespaces_default)?,
+            false => can_be_written(path, &holds)?,
         }
     }
     target
@@ -106,6 +112,21 @@ pub(super) fn no_server_runs(directory: &Path) -> Result<(), RestoreError> {
     }
 }
 
+/// The directory of the tablespaces that have no place of their own need not be there, nor empty.
+fn default_can_be_made(default: &Path) -> Result<(), RestoreError> {
+    let holds = match fs::symlink_metadata(default) {
+        Err(_) => Holds::Missing,
+        Ok(_) if default.is_dir() => Holds::Nothing,
+        // A file, or a link to nowhere: links to anywhere else are followed already.
+        Ok(_) => {
+            return Err(RestoreError::NotADirectory {
+                path: default.to_owned(),
+            });
+        }
+    };
+    can_be_written(default, &holds)
+}
+
 fn can_be_written(path: &Path, holds: &Holds) -> Result<(), RestoreError> {
     let place = match holds {
         Holds::Missing => path.parent().unwrap_or(path),
@@ -125,7 +146,7 @@ fn can_be_written(path: &Path, holds: &Holds) -> Result<(), RestoreError> {
 fn overlaps_nothing(target: &Target<'_>, oid: u32, path: &Path) -> Result<(), RestoreError> {
     let others = target.tablespaces.iter().filter(|(other, _)| **other != oid);
     let mut others = others.map(|(_, path)| path.as_path()).chain([target.directory]);
-    let overlapped = others.find(|other| path.starts_with(other) || other.starts_with(path));
+    let overlapped = others.find(|other| overlap(path, other));
     match overlapped {
         None => Ok(()),
         Some(other) => Err(RestoreError::Overlap {

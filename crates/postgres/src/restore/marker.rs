@@ -94,11 +94,23 @@ fn read(directory: &Path) -> Result<Option<Ticket>, RestoreError> {
     ticket.map(Some).map_err(|_| RestoreError::Marker { marker })
 }
 
-/// Holds the directory against other restores until the file is dropped.
-pub(super) fn lock(directory: &Path) -> Result<File, RestoreError> {
+/// A directory that is held against other restores until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    // Closing would not do: a program that this process is just starting has the open file as well, until it runs.
+    fn drop(&mut self) {
+        // Whatever this says, the lock ends with the last who has the file open.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Holds the directory against other restores, also of other processes.
+pub(super) fn lock(directory: &Path) -> Result<Lock, RestoreError> {
     let file = File::open(directory).map_err(RestoreError::io("open", directory))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(Errno::WOULDBLOCK) => Err(RestoreError::Busy {
             directory: directory.to_owned(),
         }),
@@ -145,4 +157,26 @@ pub(super) fn remove_file(path: &Path) -> Result<(), RestoreError> {
         _ => Ok(()),
     };
     mortal::call("remove a file", || {}, remove)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_restore_also_while_another_program_is_being_started() {
+        let directory = std::env::temp_dir().join(format!("backstay-lock-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let first = lock(&directory).unwrap();
+        // Between fork and exec a child has every open file.
+        let of_a_child = first.0.try_clone().unwrap();
+        assert!(matches!(lock(&directory), Err(RestoreError::Busy { .. })));
+        drop(first);
+        let second = lock(&directory);
+        fs::remove_dir(&directory).unwrap();
+        assert!(second.is_ok(), "{second:?}");
+        drop(of_a_child);
+    }
 }

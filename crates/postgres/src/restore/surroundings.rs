@@ -1,7 +1,8 @@
 //! Where a new directory lies: apart from every other server's, and from what the caller keeps; and whether the server's
 //! user has a way there.
 //!
-//! Promise: only reads, with links on the way resolved. Servers are known by their files, whether they run or not.
+//! Promise: only reads. Neither a link nor a mount on the way hides where it lies. Servers are known by their files, whether
+//! they run or not.
 //! Not here: what the directory itself holds (marker, inspect).
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use super::error::RestoreError;
 use super::owner::Owner;
+use super::whereabouts::{lies_in, names, resolved};
 
 /// A directory that a restore neither lies in nor holds.
 #[derive(Clone, Debug)]
@@ -22,22 +24,6 @@ pub struct Reserved {
     pub what: &'static str,
 }
 
-/// The path without links, as far as it exists; what does not exist yet stays as it is named.
-pub(super) fn resolved(path: &Path) -> PathBuf {
-    // Only an empty path has no absolute form.
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let known = path
-        .ancestors()
-        .find_map(|known| Some((known, fs::canonicalize(known).ok()?)));
-    match known {
-        None => path,
-        Some((known, real)) => {
-            let rest = path.strip_prefix(known).unwrap_or(Path::new(""));
-            real.components().chain(rest.components()).collect()
-        }
-    }
-}
-
 /// Refuses a directory in another server's files, or in or around what is reserved. `path` is resolved.
 pub(super) fn refuse_if_not_apart(path: &Path, reserved: &[Reserved]) -> Result<(), RestoreError> {
     let refuse = |how: String, other: &Path| {
@@ -46,14 +32,15 @@ pub(super) fn refuse_if_not_apart(path: &Path, reserved: &[Reserved]) -> Result<
     };
     for Reserved { directory, what } in reserved {
         let directory = resolved(directory);
-        if path.starts_with(&directory) {
+        if lies_in(path, &directory) {
             return refuse(format!("lies in {what},"), &directory);
         }
-        if directory.starts_with(path) {
+        if lies_in(&directory, path) {
             return refuse(format!("holds {what},"), &directory);
         }
     }
-    for above in path.ancestors().skip(1) {
+    let names = names(path);
+    for above in names.iter().flat_map(|name| name.ancestors().skip(1)) {
         if is_data_directory(above) {
             return refuse("lies in the data directory of a server,".to_owned(), above);
         }
