@@ -4,6 +4,7 @@
 
 use crate::render::progress::{Progress, Step};
 use backstay_engine::{Fact, Observer};
+use backstay_repository::{KeysFate, KeysGone};
 use backstay_source::Phase;
 use backstay_terms::{ByteCount, Lsn};
 use std::sync::{Mutex, PoisonError};
@@ -97,6 +98,20 @@ impl Observer for Watch {
                 let (from, to) = (Lsn::from(*from), Lsn::from(*to));
                 let by = by.as_deref().unwrap_or("this stream");
                 error!(%from, %to, by, "stored log is gone from the repository; take a new backup now, and find out why");
+            }
+            Fact::KeysGone(KeysGone {
+                epoch,
+                ranges,
+                fate: KeysFate::PutBack,
+            }) => {
+                error!(%epoch, ranges, "the wraps of this epoch's keys were gone from the repository and are stored again; find out why");
+            }
+            Fact::KeysGone(KeysGone {
+                epoch,
+                ranges,
+                fate: KeysFate::Lost,
+            }) => {
+                error!(%epoch, ranges, "no wrap of this epoch's keys is left that opens: its log is lost unless a copy of the repository has one; take a new backup now, run backstay verify");
             }
             Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),
             Fact::Outage {

@@ -3,6 +3,7 @@
 //! Promise: an observer never fails and never blocks a job; facts hold no secret and no plaintext.
 //! Not here: what becomes of facts (printing, metrics, notices).
 
+use backstay_repository::KeysGone;
 use backstay_source::BaseProgress;
 use backstay_terms::{BackupId, Branch, ByteCount, Position, SourceName};
 use std::fmt;
@@ -106,6 +107,8 @@ pub enum Fact {
         /// What tells of it; none if this stream stored it itself.
         by: Option<String>,
     },
+    /// The keys of stored log were gone from the repository: someone should find out why.
+    KeysGone(KeysGone),
     /// A backup, its parts or a piece of log went.
     Expired {
         /// Its first object.

@@ -25,13 +25,22 @@ impl Repository {
         classes: &[KeyClass],
     ) -> Result<KeySet, RepositoryError> {
         let keys = KeySet::generate(classes).map_err(RepositoryError::encoding)?;
-        let mut written = Vec::new();
-        for recipient in self.ready() {
-            written.push(self.add_wrap(envelope, recipient, &keys).await?);
-        }
-        self.prove_envelope(envelope, &keys, &written).await?;
+        self.wrap_again(envelope, &keys).await?;
         self.remember(envelope, &keys);
         Ok(keys)
+    }
+
+    /// Wraps keys for every recipient under new names, and opens one wrap again.
+    pub(crate) async fn wrap_again(
+        &self,
+        envelope: &EnvelopePlace,
+        keys: &KeySet,
+    ) -> Result<(), RepositoryError> {
+        let mut written = Vec::new();
+        for recipient in self.ready() {
+            written.push(self.add_wrap(envelope, recipient, keys).await?);
+        }
+        self.prove_envelope(envelope, keys, &written).await
     }
 
     /// The keys of an envelope, from every wrap that a configured key opens.

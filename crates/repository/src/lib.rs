@@ -35,11 +35,11 @@ pub use expire::{Carried, Removal, Removed, STORE_SKEW_MAX, moment_of};
 pub use inventory::{BackupObjects, GenerationWraps, HeadState, Inventory, RUN_BEFORE_BACKUP, StoredObject};
 pub use log::{
     AgedRange, Attach, AttachReason, BranchObjects, Candidate, Choice, Compared, Damaged, HiddenRecord,
-    HistoryName, IndexUpload, Known, KnownLineages, Leaving, LineageKind, LineageRecord, LogStore, LogWriter,
-    LogWriterState, Moved, Moves, Parent, PassedOver, Presented, PresentedAncestor, RangeIndex, RangesSeen,
-    RecordsSeen, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Twins, UnreadableRecord, Upload,
-    Wanted, Witness, choose, decide, gaps, history_digest, missing, new_lineage, stored_from, stretch_at,
-    stretches,
+    HistoryName, IndexUpload, KeysFate, KeysGone, Known, KnownLineages, Leaving, LineageKind, LineageRecord,
+    LogStore, LogWriter, LogWriterState, Moved, Moves, Parent, PassedOver, Presented, PresentedAncestor,
+    RangeIndex, RangesSeen, RecordsSeen, SETTLED_BYTES_MAX, Selection, Settled, Stored, StoredRange, Twins,
+    UnreadableRecord, Upload, Wanted, Witness, choose, decide, gaps, history_digest, missing, new_lineage,
+    stored_from, stretch_at, stretches,
 };
 pub use recipients::{KeyWarning, Recipient};
 pub use repository::{Repository, RepositoryInfo, SystemChance};

@@ -2,6 +2,7 @@
 
 mod copies;
 mod coverage;
+mod epoch_keys;
 mod hidden;
 mod index;
 mod lineage;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use copies::{Candidate, Choice, Selection, choose};
 pub use coverage::{RangesSeen, StoredRange, gaps, missing, stretch_at, stretches};
+pub use epoch_keys::{KeysFate, KeysGone};
 pub use hidden::{HiddenRecord, KnownLineages};
 pub use index::{IndexUpload, Wanted};
 pub use lineage::{

@@ -177,6 +177,23 @@ impl Repository {
         known.get(&(envelope.name.clone(), class, *id)).cloned()
     }
 
+    /// Every key of an envelope that this process has had; none if it had none.
+    pub(crate) fn remembered_keys(&self, envelope: &EnvelopePlace) -> Option<KeySet> {
+        let known = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = |wanted: KeyClass| {
+            let mut of_class = known
+                .iter()
+                .filter(|((name, class, _), _)| (name.as_str(), *class) == (envelope.name.as_str(), wanted));
+            of_class.next().map(|(_, key)| key.clone())
+        };
+        let keys = KeySet {
+            data: key(KeyClass::Data),
+            index: key(KeyClass::Index),
+            facts: key(KeyClass::Facts),
+        };
+        (!keys.is_empty()).then_some(keys)
+    }
+
     pub(crate) fn month_key(&self, envelope: &str) -> Option<SecretKey> {
         self.shared
             .months

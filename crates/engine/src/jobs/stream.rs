@@ -9,6 +9,7 @@ mod attach;
 mod attachment;
 mod cadence;
 mod company;
+mod look;
 mod outage;
 mod presence;
 mod said;

@@ -4,11 +4,11 @@
 //! Time is simulated. Not here: log that the server no longer has (gap).
 
 use crate::fake::{FakeServer, FakeSource, SEGMENT};
-use crate::shelf::{Shelf, key, log_bytes, name, range_of};
+use crate::shelf::{Shelf, log_bytes, name, range_of};
 use backstay_clock::Clock;
 use backstay_engine::Fact;
 use backstay_engine::jobs::stream::Cadence;
-use backstay_repository::{LogStore, gaps, stretches};
+use backstay_repository::{KeysFate, KeysGone, LogStore, gaps, stretches};
 use backstay_scenarios::Running;
 use backstay_source::SourceErrorKind;
 use backstay_terms::{EngineKind, LogRange, Position};
@@ -27,19 +27,21 @@ impl Scene {
     async fn new() -> Scene {
         let shelf = Shelf::with_segment(SEGMENT).await;
         let server = Arc::new(FakeServer::new(4 * SEGMENT + 5000));
+        let scene = Scene::over(shelf, server).await;
+        scene.until(|_| scene.server.slot() == 4 * SEGMENT + 5000).await;
+        scene
+    }
+
+    /// A process that begins to stream.
+    async fn over(shelf: Shelf, server: Arc<FakeServer>) -> Scene {
         let source = Arc::new(FakeSource(server.clone()));
-        let repository = shelf
-            .open_with(Arc::new(shelf.memory.clone()), key(7))
-            .await
-            .unwrap();
+        let repository = shelf.open().await;
         let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
-        let scene = Scene {
+        Scene {
             shelf,
             server,
             running,
-        };
-        scene.until(|_| scene.server.slot() == 4 * SEGMENT + 5000).await;
-        scene
+        }
     }
 
     async fn until(&self, holds: impl Fn(&Running) -> bool) {
@@ -82,6 +84,14 @@ impl Scene {
             _ => None,
         };
         self.running.facts().iter().filter_map(lost).collect()
+    }
+
+    fn keys_gone(&self) -> Vec<KeysGone> {
+        let gone = |fact: &Fact| match fact {
+            Fact::KeysGone(gone) => Some(gone.clone()),
+            _ => None,
+        };
+        self.running.facts().iter().filter_map(gone).collect()
     }
 
     /// What `wal gaps` is made of.
@@ -205,5 +215,66 @@ async fn a_stream_that_lost_nothing_says_nothing_also_while_its_live_ranges_go()
     assert!(gone > 20, "{gone}");
     scene.pass(150).await;
     assert_eq!((scene.lost(), scene.gaps().await), (vec![], vec![]));
+    scene.assert_whole().await;
+}
+
+#[tokio::test]
+async fn keys_that_are_lost_under_a_running_stream_are_put_back_within_the_hour_and_open_everything() {
+    let scene = Scene::new().await;
+    scene.shelf.remove("/keys/orders/").await;
+    scene.until(|_| !scene.keys_gone().is_empty()).await;
+    assert!(scene.shelf.clock.instant() < 62 * MINUTE);
+    let gone = scene.keys_gone();
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    assert_eq!(gone[0].fate, KeysFate::PutBack);
+    assert!(gone[0].ranges >= 4, "{gone:?}");
+    // A wrap that is there and opens no more is as good as none.
+    let [wrap] = &scene.shelf.names("/keys/orders/")[..] else {
+        panic!("one wrap for the one key")
+    };
+    scene.shelf.change(wrap, |bytes| {
+        let field = b"\"wrap\":\"";
+        let at = bytes.windows(field.len()).position(|word| word == field).unwrap();
+        bytes[at + field.len() + 10] ^= 1;
+    });
+    scene.until(|_| scene.keys_gone().len() == 2).await;
+    scene.pass(130).await;
+    assert_eq!(scene.keys_gone().len(), 2, "what is back is not missed");
+    scene.assert_whole().await;
+}
+
+#[tokio::test]
+async fn keys_that_were_lost_before_a_stream_attaches_are_a_loss_and_told_as_one() {
+    let scene = Scene::new().await;
+    scene.pass(90).await;
+    let Scene {
+        shelf,
+        server,
+        running,
+    } = scene;
+    running.stop().await.unwrap();
+    let epochs = shelf.names("/keys/orders/");
+    shelf.remove("/keys/orders/").await;
+    let again = Scene::over(shelf, server).await;
+    again.pass(130).await;
+    let gone = again.keys_gone();
+    assert_eq!(gone.len(), 1, "once for each attachment: {gone:?}");
+    assert_eq!(gone[0].fate, KeysFate::Lost);
+    assert!(epochs[0].as_str().contains(gone[0].epoch.as_str()));
+    again.running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_over_the_age_of_an_epoch_gives_the_stream_new_keys_and_ends_nothing() {
+    let scene = Scene::new().await;
+    scene.pass(3).await;
+    let epochs = scene.shelf.names("/keys/orders/").len();
+    scene
+        .shelf
+        .clock
+        .step_wall(jiff::SignedDuration::from_hours(8 * 24));
+    scene.pass(90).await;
+    assert_eq!(scene.lost(), []);
+    assert!(scene.shelf.names("/keys/orders/").len() > epochs);
     scene.assert_whole().await;
 }

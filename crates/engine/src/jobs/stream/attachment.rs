@@ -6,6 +6,7 @@
 use super::attach::{Attaching, Lineages, Overlap, find, preceding, record};
 use super::cadence::{Due, Moments};
 use super::company::{Company, tell_apart};
+use super::look::{Looked, look, tell_keys};
 use super::presence::Presence;
 use super::said::{tell_attached, tell_lost, tell_rivals};
 use super::told::Telling;
@@ -20,9 +21,9 @@ use backstay_repository::{
 use backstay_source::{
     LogPiece, LogReader, LogSource, LogStep, Preceding, Resume, SourceError, SourceErrorKind,
 };
-use backstay_terms::{Branch, LogMark, LogRange, Position};
+use backstay_terms::{Branch, EpochId, LogMark, LogRange, Position};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
@@ -37,11 +38,13 @@ pub(crate) struct Attachment<'a> {
     frontier: Option<Position>,
     uploads: Supervisor<Result<Stored, RepositoryError>>,
     indexes: Supervisor<Result<(), RepositoryError>>,
-    looks: Supervisor<Result<Vec<LogRange>, RepositoryError>>,
+    looks: Supervisor<Result<Looked, RepositoryError>>,
     comparisons: Supervisor<Result<Comparison, RepositoryError>>,
     company: Company,
     began: Position,
     presence: &'a mut Presence,
+    /// Epochs whose keys are known to be lost.
+    keyless: BTreeSet<EpochId>,
     progress: Progress,
     /// How far each branch is stored by this attachment.
     reached: BTreeMap<Branch, Position>,
@@ -112,6 +115,9 @@ impl<'a> Attachment<'a> {
         };
         tell_attached(job, &attaching, start.from);
         tell_rivals(job, &log, attaching.branch).await?;
+        let mut keyless = BTreeSet::new();
+        let stored = log.ranges(&attaching.branch, None).await?;
+        tell_keys(job, log.keep_keys(&stored, None).await?, &mut keyless);
         let instant = repository.clock().instant();
         let moments = Moments {
             unsent_since: None,
@@ -132,6 +138,7 @@ impl<'a> Attachment<'a> {
             company: Company::default(),
             began: attaching.frontier.unwrap_or(start.from),
             presence,
+            keyless,
             progress: Progress::Nothing,
             reached: BTreeMap::new(),
             moments,
@@ -153,9 +160,11 @@ impl<'a> Attachment<'a> {
         progress: &mut Progress,
         telling: &mut Telling,
     ) -> Result<Left, EngineError> {
-        let left = match self.read(wish).await {
+        let read = self.read(wish).await;
+        let is_stopped = matches!(read, Ok(Left::Stopped));
+        let left = match read {
             Ok(left) => self.drain().await.map(|()| left),
-            Err(error) => Err(error),
+            error => error,
         };
         *progress = self.progress;
         for (branch, reach) in std::mem::take(&mut self.reached) {
@@ -167,7 +176,15 @@ impl<'a> Attachment<'a> {
             self.uploads.stop().await;
             self.indexes.stop().await;
         }
-        self.leave(left?).await
+        let left = match left {
+            // The clock was set, or the machine slept. What is held the source still has, and new keys may seal it.
+            Err(EngineError::Repository(error @ RepositoryError::KeyTooOld { .. })) if !is_stopped => {
+                warn!(%error, "the clock has leapt forward: the stream goes on with new keys");
+                Left::EpochOver
+            }
+            left => left?,
+        };
+        self.leave(left).await
     }
 
     /// Reads until there is a reason to leave.
@@ -190,7 +207,7 @@ impl<'a> Attachment<'a> {
                 () = stop_wished(wish) => return Ok(Left::Stopped),
                 Some(stored) = self.uploads.next() => self.complete(stored??).await?,
                 Some(ended) = self.indexes.next() => ended??,
-                Some(missing) = self.looks.next() => self.tell_lost(missing??),
+                Some(looked) = self.looks.next() => self.tell_looked(looked??),
                 Some(found) = self.comparisons.next() => {
                     if let Some(apart) = self.tell_company(found??).await? {
                         return Ok(Left::Apart(apart));
@@ -287,18 +304,15 @@ impl<'a> Attachment<'a> {
         let Some((branch, held)) = self.presence.look(now) else {
             return;
         };
-        let log = self.log.clone();
-        self.looks.start("look at the stored log", async move {
-            let stored = log.ranges(&branch, Some(held.from)).await?;
-            let covered = stretches(stored.iter().map(|stored| &stored.name.range));
-            Ok(missing(held, &covered))
-        });
+        let looked = look(self.log.clone(), branch, held, self.writer.epoch().clone());
+        self.looks.start("look at the stored log", looked);
     }
 
-    fn tell_lost(&mut self, missing: Vec<LogRange>) {
+    fn tell_looked(&mut self, Looked { missing, keys }: Looked) {
         for LogRange { from, to } in self.presence.missing(missing) {
             self.job.observer.observe(&Fact::LogLost { from, to, by: None });
         }
+        tell_keys(self.job, keys, &mut self.keyless);
     }
 
     /// Compares, beside everything else, what another stream stored at the positions of this one.
