@@ -151,6 +151,31 @@ fn containers_with_anything_after_their_end_are_too_long() {
 }
 
 #[test]
+fn a_container_of_which_the_beginning_is_at_hand_is_refused_when_anything_follows_it() {
+    for length in LENGTHS {
+        let whole = sealed(&filler(length));
+        let found = whole.len() as u64;
+        let opener = |found| Opener::of_beginning(Kind::Pack, &key(), NAME, &whole, found);
+        assert_eq!(opener(found).unwrap().plaintext_length(), length as u64);
+        for more in [1, 16, SEALED_CHUNK as u64, u64::from(u32::MAX)] {
+            let error = opener(found + more).unwrap_err();
+            assert!(
+                matches!(error, UnsealError::TooLong { .. }),
+                "{length} and {more}: {error}"
+            );
+        }
+    }
+    // More than a header can say, as a table of objects might.
+    let longest = u64::from(u32::MAX);
+    assert!(Opener::new(Kind::Pack, &key(), NAME, &SALT, longest).is_ok());
+    let error = Opener::new(Kind::Pack, &key(), NAME, &SALT, longest + 1).unwrap_err();
+    assert!(
+        error.to_string().contains("more than a container holds"),
+        "{error}"
+    );
+}
+
+#[test]
 fn pieces_that_end_around_a_chunk_border_are_appended_without_a_gap() {
     for first in [CHUNK - 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK] {
         let plain = filler(first + 3);
