@@ -15,8 +15,8 @@ use super::unread::{Seen, Unread};
 use crate::EngineError;
 use backstay_repository::layout::Level;
 use backstay_repository::{
-    Choice, EndPoint, Head, HeadLog, Leaving, LineageKind, LineageRecord, LogStore, Repository, RepositoryError,
-    Selection, StoredRange, missing, stretches,
+    Choice, EndPoint, Head, HeadLog, Leaving, LineageKind, LineageRecord, LogStore, Repository,
+    RepositoryError, Selection, StoredRange, missing, stretches,
 };
 use backstay_terms::{
     BackupId, Branch, EngineKind, LogFacts, LogPoint, LogPointKind, LogRange, Position, SourceName,

@@ -25,7 +25,12 @@ impl LogStore {
         let sizes: HashMap<_, _> = stored
             .iter()
             .flat_map(|objects| &objects.ranges)
-            .map(|range| ((range.stored.branch, Self::gathered_key(&range.stored)), &range.object))
+            .map(|range| {
+                (
+                    (range.stored.branch, Self::gathered_key(&range.stored)),
+                    &range.object,
+                )
+            })
             .collect();
         let prefix = self.place.all_indexes_prefix()?;
         for object in list_all(self.repository.store(), &prefix, None).await? {

@@ -16,7 +16,7 @@ use crate::{EngineError, Fact};
 use backstay_repository::layout::Level;
 use backstay_repository::{
     AttachReason, Compared, LogStore, LogWriter, Parent, RepositoryError, Stored, Twins, Upload, Wanted,
-    history_digest, missing, new_lineage, stretches,
+    history_digest, new_lineage,
 };
 use backstay_source::{
     LogPiece, LogReader, LogSource, LogStep, Preceding, Resume, SourceError, SourceErrorKind,

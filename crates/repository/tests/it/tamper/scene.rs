@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use backstay_clock::{Chance, SeededChance};
 use backstay_repository::layout::{Level, RunMoment, of_run};
 use backstay_repository::{
-    AttachReason, BaseReader, Head, LineageKind, LineageRecord, PackReading, RangesSeen, Repository, RepositoryError,
-    RunFinished, RunResult, Wanted,
+    AttachReason, BaseReader, Head, LineageKind, LineageRecord, PackReading, RangesSeen, Repository,
+    RepositoryError, RunFinished, RunResult, Wanted,
 };
 use backstay_store::{Key, Store};
 use backstay_terms::{EngineKind, RunId};
