@@ -129,7 +129,7 @@ async fn a_time_in_a_hole_of_the_log_is_refused_and_both_sides_are_named() {
     let line = format!("restore main --to {moment} --into copy");
     let run = place.run(&line);
     assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
-    assert_eq!(run.exit, 6, "{}", run.err);
+    assert_eq!(run.exit, 9, "{}", run.err);
     assert_golden("rare/in-a-gap.txt", &mask(&run.whole(&line)));
     let gaps = place.run("wal gaps --json");
     let gaps: serde_json::Value = serde_json::from_str(&gaps.out).unwrap();
