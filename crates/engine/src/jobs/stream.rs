@@ -11,6 +11,7 @@ mod cadence;
 mod company;
 mod look;
 mod outage;
+mod own;
 mod presence;
 mod said;
 mod told;

@@ -132,6 +132,71 @@ async fn two_streams_of_one_server_stay_in_one_lineage_and_say_so_once() {
     assert_eq!(shelf.names("-move-"), []);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_of_either_goes_on_in_its_own_lineage_and_loses_nothing_of_its_slot() {
+    for order in [[0, 1], [1, 0]] {
+        let (shelf, first, second) = two(Some(99)).await;
+        first.grow(&shelf, COPIED + 3000).await;
+        second.grow(&shelf, COPIED + 2000).await;
+        second.running.until(|_| second.attached().len() > 1).await;
+        first.grow(&shelf, COPIED + 5 * SEGMENT).await;
+        second.grow(&shelf, COPIED + 3 * SEGMENT).await;
+        let lineages = [&first, &second].map(|stream| *stream.attached().last().unwrap());
+        let servers = [first.server.clone(), second.server.clone()];
+        first.running.stop().await.unwrap();
+        second.running.stop().await.unwrap();
+        // Both are past where the other one's log ended, so that the end of a log does not tell them apart.
+        let end = COPIED + 8 * SEGMENT;
+        for server in order {
+            servers[server].grow(end);
+            let again = Stream::of(&shelf, servers[server].clone()).await;
+            again.grow(&shelf, end).await;
+            assert_eq!(again.attached(), [lineages[server]], "{order:?}");
+            again.running.stop().await.unwrap();
+        }
+        let log = LogStore::new(&shelf.open().await, EngineKind::Postgres, &name());
+        assert_eq!(log.known().await.unwrap().len(), 2);
+        let range = LogRange {
+            from: Position(COPIED),
+            to: Position(end),
+        };
+        for (lineage, server) in lineages.iter().zip(&servers) {
+            let bytes = log.read(lineage, range).await.unwrap();
+            assert!(bytes == server.bytes(COPIED, end), "{lineage}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_copy_that_is_of_neither_lineage_begins_its_own_where_its_slot_stands_at_the_latest() {
+    let (shelf, first, second) = two(Some(99)).await;
+    first.grow(&shelf, COPIED + 5 * SEGMENT).await;
+    second.grow(&shelf, COPIED + 3 * SEGMENT).await;
+    second.running.until(|_| second.attached().len() > 1).await;
+    let known = [&first, &second].map(|stream| *stream.attached().last().unwrap());
+    first.running.stop().await.unwrap();
+    second.running.stop().await.unwrap();
+    let end = COPIED + 8 * SEGMENT;
+    let mut server = FakeServer::promoted(1, 0, COPIED, SEGMENT, end);
+    server.parted = Some((COPIED, 55));
+    let third = Stream::of(&shelf, Arc::new(server)).await;
+    third.grow(&shelf, end).await;
+    let [own] = third.attached()[..] else {
+        panic!("{:?}", third.attached())
+    };
+    assert!(!known.contains(&own));
+    let server = third.server.clone();
+    third.running.stop().await.unwrap();
+    let repository = shelf.open().await;
+    let catalog = Catalog::read(&repository, EngineKind::Postgres, &name(), Some(own)).await;
+    let range = LogRange {
+        from: Position(COPIED),
+        to: Position(end),
+    };
+    let bytes = catalog.unwrap().bytes_in(range).await.unwrap();
+    assert!(bytes == server.bytes(COPIED, end));
+}
+
 /// Both were killed before either looked: one lineage holds log of both from `FORK` on.
 async fn unknown_to_all() -> Shelf {
     let shelf = Shelf::new().await;

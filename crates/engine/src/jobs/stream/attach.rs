@@ -48,10 +48,8 @@ impl Attaching {
                 timeline,
                 position,
             },
-            // The new timeline is read from the file that holds the switch point.
-            (Origin::Frontier, None, Some(parent)) if self.reason == AttachReason::Timeline => {
-                at(parent.fork)
-            }
+            // The new history is read from the file that holds the place where it left the old one.
+            (Origin::Frontier, None, Some(parent)) => at(parent.fork),
             (Origin::Frontier, None, _) => Resume::Fresh,
         }
     }
@@ -92,6 +90,22 @@ impl Attaching {
 }
 
 impl Attaching {
+    /// A lineage of its own for a server whose bytes are of none that is stored.
+    pub fn another(identity: &Identity, chance: u64, parent: Option<Parent>) -> Attaching {
+        Attaching {
+            branch: Branch {
+                system: identity.place.system,
+                timeline: identity.place.timeline,
+                lineage: new_lineage(chance),
+            },
+            reason: AttachReason::Differs,
+            parent,
+            frontier: None,
+            after: None,
+            history: identity.history.as_deref().map(history_digest),
+        }
+    }
+
     /// The same where nothing could be compared: in a lineage of its own, because there is another one to mistake it for.
     pub fn apart(self, chance: u64) -> Attaching {
         Attaching {
@@ -319,8 +333,22 @@ impl Overlap {
         let Some(range) = LogRange::new(begins, frontier).filter(|range| !range.is_mark()) else {
             return Ok(None);
         };
+        Overlap::of(log, branch, range).await
+    }
+
+    /// The stored bytes of this range; none if they are not stored or cannot be opened by this process.
+    pub async fn of(
+        log: &LogStore,
+        branch: &Branch,
+        range: LogRange,
+    ) -> Result<Option<Overlap>, EngineError> {
         let stored = stored(log, branch, range).await?;
         Ok(stored.map(|stored| Overlap { range, stored }))
+    }
+
+    /// What is compared.
+    pub fn range(&self) -> LogRange {
+        self.range
     }
 
     /// True if bytes before `position` were compared and found equal: the histories are one up to there.

@@ -3,10 +3,11 @@
 //! Promise: reading never waits for the store until `held_max` bytes are held, and even then the connection is kept
 //! alive; a range's failure ends the attachment, so that the next one resumes from what is stored.
 
-use super::attach::{Attaching, Lineages, Overlap, find, preceding, record};
+use super::attach::{Attaching, Lineages, Overlap, preceding, record};
 use super::cadence::{Due, Moments};
 use super::company::{Company, tell_apart};
 use super::look::{Looked, look, tell_keys};
+use super::own::place;
 use super::presence::Presence;
 use super::said::{tell_attached, tell_lost, tell_rivals};
 use super::told::Telling;
@@ -63,11 +64,8 @@ impl<'a> Attachment<'a> {
     ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
-        let mut attaching = find(&log, &identity, job.repository.chance(), own).await?;
-        if origin != Origin::Frontier {
-            let on_timeline = Lineages::on_timeline_of(&log, &attaching.branch).await?;
-            attaching = attaching.after_gap(&identity, job.repository.chance(), on_timeline);
-        }
+        let chance = job.repository.chance();
+        let mut attaching = place(&log, source, &identity, (origin, own), chance).await?;
         let preceding = preceding(&log, &attaching, identity.segment_size).await?;
         let resume = attaching.resume(origin, &identity);
         let reader = match source.follow(resume, &preceding).await {
