@@ -4,6 +4,8 @@
 //! its own, and nothing past the place where they parted is read before they are told apart. Time is simulated.
 //! Not here: the rule who leaves (backstay-repository, tests/it/twins).
 
+mod deaths;
+
 use crate::fake::{FakeServer, FakeSource, SEGMENT};
 use crate::shelf::{SEGMENT as FILE, Shelf, Written, branch, key, log_bytes, name};
 use backstay_engine::jobs::stream::{Cadence, settle_all};
