@@ -155,6 +155,27 @@ impl PgServer {
         server
     }
 
+    /// A server on a copy of the data directory of this one, which must be stopped: two servers of one identity.
+    ///
+    /// # Panics
+    /// When this one runs.
+    pub async fn start_copy(&self) -> Self {
+        assert!(self.child.is_none(), "a copy of a running server's disk is torn");
+        let room = Room::new();
+        let data = room.path().join("data");
+        cluster::copy(&self.data, &data);
+        let mut server = Self {
+            port: port(Listen::SocketOnly),
+            room,
+            data,
+            programs: self.programs.clone(),
+            child: None,
+        };
+        server.append_conf(&[&server.place_lines()]);
+        server.run().await;
+        server
+    }
+
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data

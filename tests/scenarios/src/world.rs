@@ -136,7 +136,19 @@ impl World {
         action: RecoveryAction,
         port: u16,
     ) -> Result<Restored, EngineError> {
-        let catalog = self.catalog().await?;
+        self.restore_from(self.catalog().await?, target, into, action, port)
+            .await
+    }
+
+    /// The same from what is stored of one lineage.
+    pub async fn restore_from(
+        &self,
+        catalog: Catalog,
+        target: &RecoveryTarget,
+        into: Arc<dyn Restore>,
+        action: RecoveryAction,
+        port: u16,
+    ) -> Result<Restored, EngineError> {
         let request = Request {
             target: target.clone(),
             base: None,

@@ -71,7 +71,8 @@ fn initdb_of(options: &PgOptions) -> PathBuf {
     program(options.programs.as_deref(), "initdb")
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a directory with its owners.
+pub(super) fn copy(from: &Path, to: &Path) {
     run_to_end(
         Command::new("cp")
             .args(["-a", "--reflink=auto"])

@@ -4,6 +4,7 @@
 mod border;
 mod catching_up;
 mod closed_log;
+mod copied_disk;
 mod crashes;
 mod damage;
 mod delivery;

@@ -1,6 +1,7 @@
 //! Restoring without Backstay: `scripts/restore.py` on what this program wrote, with nothing but the key.
 
 mod golden;
+mod two_servers;
 
 use crate::stream::end_of_log;
 use backstay_clock::SystemClock;
