@@ -14,6 +14,10 @@ use backstay_terms::{RunId, SourceName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
+use tracing::{error, warn};
+
+/// So many envelopes are opened at most to prove that a key is one of this repository.
+const ENVELOPES_TRIED_MAX: usize = 20;
 
 /// Written before a run's work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,6 +244,7 @@ impl Repository {
             false => match self.open_envelope(&envelope).await {
                 // Wraps of other recipients only: this process makes a key that it can open itself.
                 Err(RepositoryError::NoKey { .. }) => {
+                    self.tell_damaged_wraps(&envelope).await?;
                     self.create_envelope(&envelope, &[KeyClass::Facts]).await?
                 }
                 // A process that died while it made the month's key left wraps for some recipients only.
@@ -274,10 +279,62 @@ impl Repository {
             let provable = |wrap: &WrapSeen| {
                 wrap.recipient.starts_with("raw ") || wrap.recipient.starts_with("passphrase ")
             };
-            if seen.wraps.iter().any(provable) {
+            // One that names a key of ours and does not open is damaged: it says nothing against the key.
+            if seen
+                .wraps
+                .iter()
+                .any(|wrap| provable(wrap) && !self.is_ours(wrap))
+            {
                 refusal = refusal.or(seen.refusal());
             }
         }
-        refusal.map_or(Ok(()), Err)
+        match refusal {
+            Some(refusal) if !self.opens_any_envelope().await? => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_ours(&self, wrap: &WrapSeen) -> bool {
+        self.recipient_names().contains(&wrap.recipient)
+    }
+
+    /// Whether a configured key opens anything beside the months: then it is a key of this repository.
+    async fn opens_any_envelope(&self) -> Result<bool, RepositoryError> {
+        let envelopes = self.envelopes().await?;
+        let others = envelopes
+            .iter()
+            .filter(|envelope| !envelope.name.starts_with("facts/"));
+        for envelope in others.rev().take(ENVELOPES_TRIED_MAX) {
+            if self.look_at_envelope(envelope).await?.opens() == Opens::Yes {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Names the wraps of a month that should open and do not, and those of keys that nobody configured: either may be why
+    /// a new key is made. Of a wrap for age nothing can be told.
+    async fn tell_damaged_wraps(&self, month: &EnvelopePlace) -> Result<(), RepositoryError> {
+        for wrap in self.look_at_envelope(month).await?.wraps {
+            let WrapSeen {
+                object, recipient, ..
+            } = &wrap;
+            if wrap.wrap.is_none() || self.is_ours(&wrap) && !recipient.starts_with("age ") {
+                error!(
+                    object,
+                    recipient,
+                    "a wrap of this month's key is damaged: what was sealed with it cannot be read, and a new key is made; \
+                     bring it back from a copy; see: backstay verify"
+                );
+            } else if !recipient.starts_with("age ") {
+                warn!(
+                    object,
+                    recipient,
+                    "a wrap of this month's key is damaged or of a key that is not configured, and a new key is made; see: \
+                     backstay verify"
+                );
+            }
+        }
+        Ok(())
     }
 }

@@ -133,3 +133,34 @@ async fn an_old_record_behind_which_the_lineage_went_on_casts_no_doubt() {
     );
     assert_stored(&shelf, &second, SEGMENT, 3 * SEGMENT + 1000).await;
 }
+
+#[tokio::test]
+async fn a_damaged_wrap_of_the_months_key_stops_no_stream() {
+    // What is sealed, and the name of the key that it was sealed for: then only the rest of the repository tells of our key.
+    for field in ["\"wrap\":\"", "\"id\":\""] {
+        let (shelf, server) = (Shelf::with_segment(SEGMENT).await, server());
+        stream(&shelf, &server, 2 * SEGMENT + 1000).await;
+        let wraps = shelf.names("facts/keys/");
+        assert_eq!(wraps.len(), 1);
+        shelf.change(&wraps[0], |body| {
+            let at = body
+                .windows(field.len())
+                .position(|part| part == field.as_bytes());
+            let digit = &mut body[at.unwrap() + field.len() + 4];
+            *digit = if *digit == b'a' { b'b' } else { b'a' };
+        });
+        stream(&shelf, &server, 3 * SEGMENT + 1000).await;
+        let last = records(&shelf).await.pop().unwrap();
+        assert_eq!(
+            last.reason,
+            AttachReason::First,
+            "{field}: no record of before opens"
+        );
+        assert_stored(&shelf, &last, 2 * SEGMENT + 1000, 3 * SEGMENT + 1000).await;
+        assert_eq!(
+            shelf.names("facts/keys/").len(),
+            2,
+            "{field}: a key of this month that opens"
+        );
+    }
+}
