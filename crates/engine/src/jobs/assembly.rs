@@ -11,6 +11,10 @@ use backstay_repository::{BaseReader, FileRow, HeadLog, LogStore, RepositoryErro
 use backstay_terms::{LogRange, Lsn, Position, WalSegmentSize};
 use tracing::warn;
 
+/// Bytes of a segment that are assembled at once: it has up to 1 GiB. A settled range has at most as many and begins at a
+/// border of these, unless a stream was attached in between, so that hardly any is read twice.
+pub(crate) const PART_BYTES: u64 = 16 << 20;
+
 /// Where the bytes of a log come from.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {

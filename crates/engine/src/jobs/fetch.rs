@@ -9,15 +9,16 @@ mod deliver;
 mod reach;
 
 use crate::EngineError;
-use crate::jobs::assembly::Assembly;
+use crate::jobs::assembly::{Assembly, PART_BYTES};
 use crate::plan::{Chain, Link};
 use backstay_repository::{
     BaseReader, Head, HeadLog, HistoryName, LineageRecord, LogStore, RecordsSeen, Repository, StoredObject,
-    StoredRange, UnreadableRecord, missing,
+    StoredRange, UnreadableRecord, missing, stretches,
 };
 use backstay_terms::{
     BackupId, Branch, EngineKind, LogRange, Lsn, Position, SourceName, Timeline, WalFileName, WalSegmentSize,
 };
+use deliver::Delivery;
 use reach::{Reach, reach};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -85,8 +86,12 @@ impl FetchJob {
         };
         match found {
             Found::Content(content) => {
-                let bytes = content.len() as u64;
-                deliver::write(&self.destination, content).await?;
+                let file = Delivery::new(&self.destination).add(content).await?;
+                let bytes = file.finish().await?;
+                Ok(Fetched::Delivered { bytes })
+            }
+            Found::Segment(file) => {
+                let bytes = file.finish().await?;
                 Ok(Fetched::Delivered { bytes })
             }
             Found::Nowhere(reason) => Ok(Fetched::AbsentProved { reason }),
@@ -114,6 +119,8 @@ enum File {
 /// What was found.
 enum Found {
     Content(Vec<u8>),
+    /// Written, and not placed yet.
+    Segment(Delivery),
     Nowhere(String),
 }
 
@@ -185,21 +192,21 @@ impl Fetch<'_> {
             base: base.as_ref().zip(self.base_log()),
             until: self.job.until,
         };
-        let assembled = assembly.assemble(whole).await?;
+        let (file, covered) = self.assemble(&assembly, whole).await?;
         if let Some(until) = self.job.until {
             let to = whole.to.min(until);
             let needed = LogRange { from: begins, to };
-            return match missing(needed, &assembled.covered).first() {
+            return match missing(needed, &covered).first() {
                 Some(gap) => Err(assembly.gap(*gap)),
-                None => Ok(Found::Content(assembled.content)),
+                None => Ok(Found::Segment(file)),
             };
         }
-        match reach(whole, &assembled.covered, seen) {
-            Reach::Whole => Ok(Found::Content(assembled.content)),
+        match reach(whole, &covered, seen) {
+            Reach::Whole => Ok(Found::Segment(file)),
             Reach::Gap(gap) => Err(assembly.gap(gap)),
             Reach::UpTo(_) => {
                 self.refuse_if_ambiguous(chain.as_ref(), begins).await?;
-                Ok(Found::Content(assembled.content))
+                Ok(Found::Segment(file))
             }
             Reach::Beyond => {
                 self.refuse_if_ambiguous(chain.as_ref(), begins).await?;
@@ -209,6 +216,28 @@ impl Fetch<'_> {
                 Ok(Found::Nowhere(reason))
             }
         }
+    }
+
+    /// Writes a segment part by part beside its destination; gives back what of it is stored.
+    async fn assemble(
+        &self,
+        assembly: &Assembly<'_>,
+        whole: LogRange,
+    ) -> Result<(Delivery, Vec<LogRange>), EngineError> {
+        let (mut file, mut covered) = (Delivery::new(&self.job.destination), Vec::new());
+        let mut from = whole.from;
+        while from < whole.to {
+            let to = Position(from.0.saturating_add(PART_BYTES)).min(whole.to);
+            let part = LogRange { from, to };
+            let assembled = assembly.assemble(part).await?;
+            match missing(part, &assembled.covered) == [part] {
+                true => file.add_zeros(part.length()),
+                false => file = file.add(assembled.content).await?,
+            }
+            covered.extend(assembled.covered);
+            from = to;
+        }
+        Ok((file, stretches(&covered)))
     }
 
     /// Along a lineage by name, a segment that reaches past a switch point belongs to the descendant: under the ancestor's

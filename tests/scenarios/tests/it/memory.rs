@@ -14,6 +14,7 @@ use backstay_clock::{SeededChance, SystemClock};
 use backstay_codec::SecretKey;
 use backstay_engine::Silent;
 use backstay_engine::jobs::backup::BackupJob;
+use backstay_engine::jobs::fetch::{FetchJob, Fetched};
 use backstay_engine::jobs::restore::{RestoreJob, Restored};
 use backstay_engine::plan::{Catalog, RestorePlan, SegmentPlan};
 use backstay_repository::{
@@ -30,6 +31,7 @@ use backstay_terms::{
 };
 use cage::{CEILING_KIB, own_peak_kib, peak_of};
 use replay::{Forgetful, Replayed, half_random};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,9 +39,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a restore with two workers from a directory stays under: half of the ceiling.
 const RESTORE_KIB: u64 = 64 << 10;
 
+/// What the fetch of one segment stays under: less than the segment has.
+const FETCH_KIB: u64 = 60 << 10;
+
 /// The tests below that are run in processes of their own, and what they are told.
 const BACKUP: &str = "memory::a_replayed_base_in_a_process_of_its_own";
 const RESTORE: &str = "memory::a_restore_in_a_process_of_its_own";
+const FETCH: &str = "memory::a_fetch_in_a_process_of_its_own";
 const BYTES: &str = "BACKSTAY_REPLAY_BYTES";
 const FILES: &str = "BACKSTAY_REPLAY_FILES";
 const PLACE: &str = "BACKSTAY_REPLAY_PLACE";
@@ -296,6 +302,42 @@ async fn a_restore_in_a_process_of_its_own() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the tests below"]
+async fn a_fetch_in_a_process_of_its_own() {
+    let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+    let (clock, chance) = (Arc::new(SystemClock::new()), Arc::new(SeededChance::new(10)));
+    let repository = Repository::open(directory(&place).await, clock, chance, &[key()])
+        .await
+        .unwrap();
+    let destination = place.with_extension("segment");
+    let size = WalSegmentSize::new(SEGMENT).unwrap();
+    let job = FetchJob {
+        repository,
+        engine: EngineKind::Postgres,
+        name: name(),
+        lineage: None,
+        base: None,
+        until: None,
+        file: WalFileName::new(Timeline(1), size.segment_holding(Position(BEGINS).into()), size).to_string(),
+        destination: destination.clone(),
+    };
+    let fetched = job.run().await.unwrap();
+    assert_eq!(fetched, Fetched::Delivered { bytes: SEGMENT });
+    let peak = own_peak_kib();
+    let pool = half_random(&SeededChance::new(3));
+    let (mut written, mut part) = (std::fs::File::open(&destination).unwrap(), vec![0; pool.len()]);
+    std::fs::remove_file(&destination).unwrap();
+    for _ in 0..SEGMENT / pool.len() as u64 {
+        written.read_exact(&mut part).unwrap();
+        assert!(part == pool);
+    }
+    println!(
+        "measured: fetch of a segment of {} MiB: peak memory {peak} KiB",
+        SEGMENT >> 20
+    );
+}
+
 /// A directory that goes with the test.
 struct Room(PathBuf);
 
@@ -349,6 +391,14 @@ fn a_backup_of_one_gibibyte_stays_under_its_ceiling() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_of_one_gibibyte_stays_under_its_ceiling() {
     restores_stay_under(1 << 30, 15_000, &[(2, RESTORE_KIB), (8, CEILING_KIB)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_of_a_large_segment_holds_a_part_of_it() {
+    let room = Room::new();
+    log(&made(directory(&room.0).await).await).await;
+    let peak = peak_of(FETCH, &[(PLACE, room.0.to_str().unwrap().to_owned())]);
+    assert!(peak < FETCH_KIB, "{peak} KiB is not under {FETCH_KIB} KiB");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::{RestoreJob, worker};
 use crate::EngineError;
-use crate::jobs::assembly::Assembly;
+use crate::jobs::assembly::{Assembly, PART_BYTES};
 use crate::plan::SegmentPlan;
 use backstay_repository::{BaseReader, HistoryName};
 use backstay_source::FileSink;
@@ -14,10 +14,6 @@ use backstay_terms::{EntryHeader, EntryKind, EntryPath, EntryRole, LogRange, Pos
 
 /// Permission bits of a log segment.
 const SEGMENT_MODE: u32 = 0o600;
-
-/// Bytes of a segment that are assembled at once. A settled range has at most as many and begins at a border of these, unless
-/// a stream was attached in between, so that hardly any is read twice.
-const PART_BYTES: u64 = 16 << 20;
 
 impl RestoreJob {
     /// Places every segment of the plan; returns how many.
