@@ -12,16 +12,21 @@ use crate::EngineError;
 use crate::jobs::assembly::{Assembly, PART_BYTES};
 use crate::plan::{Chain, Link};
 use backstay_repository::{
-    BaseReader, Head, HeadLog, HistoryName, LineageRecord, LogStore, RecordsSeen, Repository, StoredObject,
-    StoredRange, UnreadableRecord, missing, stretches,
+    BaseReader, Head, HeadLog, HiddenRecord, HistoryName, LineageRecord, LogStore, RecordsSeen, Repository,
+    StoredObject, StoredRange, UnreadableRecord, missing, moment_of, stretches,
 };
 use backstay_terms::{
     BackupId, Branch, EngineKind, LogRange, Lsn, Position, SourceName, Timeline, WalFileName, WalSegmentSize,
 };
 use deliver::Delivery;
+use jiff::SignedDuration;
 use reach::{Reach, reach};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The kind in the id of a record that an attachment of a stream writes.
+const ATTACHMENT: &str = "attach";
 
 /// A file to fetch.
 #[derive(Clone, Debug)]
@@ -65,13 +70,15 @@ impl FetchJob {
     /// Fetches the file.
     pub async fn run(&self) -> Result<Fetched, EngineError> {
         let log = LogStore::new(&self.repository, self.engine, &self.name);
-        // Along a lineage by name, a record that cannot be opened says nothing that is needed.
         let seen = match self.lineage {
+            // Along a lineage by name, a record that cannot be opened says nothing that is needed.
             Some(_) => log.records_seen().await?,
-            None => RecordsSeen {
-                records: log.records().await?,
-                unreadable: Vec::new(),
-            },
+            None => {
+                let (records, hidden) = log.records_and_hidden().await?;
+                refuse_if_it_depends(&records, &hidden)?;
+                let unreadable = hidden.into_iter().map(|hidden| hidden.record).collect();
+                RecordsSeen { records, unreadable }
+            }
         };
         let fetch = Fetch {
             job: self,
@@ -346,7 +353,17 @@ impl Fetch<'_> {
                 format!("timeline {timeline} is known, but none of the log that is recovered belongs to it");
             return Err(self.no_such(what));
         }
+        self.refuse_end_if_untold()?;
         Ok(Found::Nowhere(format!("timeline {timeline} is known nowhere")))
+    }
+
+    /// Without a lineage by name, nothing is proved to be the end beside a record that cannot be opened: what its epoch gives
+    /// away is enough to deliver what is there, and not to end a recovery.
+    fn refuse_end_if_untold(&self) -> Result<(), EngineError> {
+        match self.unreadable.first().filter(|_| self.job.lineage.is_none()) {
+            Some(record) => Err(untold("whether the log ends", record)),
+            None => Ok(()),
+        }
     }
 
     /// Whether anything that is stored speaks of a timeline.
@@ -412,6 +429,7 @@ impl Fetch<'_> {
         if self.job.lineage.is_some() {
             return Ok(());
         }
+        self.refuse_end_if_untold()?;
         let rivals = self.records.iter().map(|record| record.branch).filter(|branch| {
             (branch.system, branch.timeline) == (target.system, target.timeline) && *branch != target
         });
@@ -475,6 +493,37 @@ impl Fetch<'_> {
             self.job.name
         );
         EngineError::NoSuchThing { what, advice }
+    }
+}
+
+/// Without a lineage by name the newest record chooses. An attachment that cannot be opened changes nothing where its epoch
+/// gives away that it is of a lineage that is known from before, and that is the newest anyway, or was followed by it.
+fn refuse_if_it_depends(records: &[LineageRecord], hidden: &[HiddenRecord]) -> Result<(), EngineError> {
+    let newest = records.last();
+    let says_nothing = |hidden: &HiddenRecord| {
+        let id = &hidden.record.id;
+        let (Some(of), Some(at), Some(newest)) = (hidden.of, moment_of(id), newest) else {
+            return false;
+        };
+        let known_before = records
+            .iter()
+            .any(|record| record.branch == of && record.created < at);
+        // Names tell the second.
+        let followed = newest.created.duration_since(at) >= SignedDuration::from_secs(1);
+        id.kind() == ATTACHMENT && known_before && (newest.branch == of || followed)
+    };
+    match hidden.iter().find(|hidden| !says_nothing(hidden)) {
+        None => Ok(()),
+        Some(hidden) => Err(untold("which lineage is recovered", &hidden.record)),
+    }
+}
+
+/// Something cannot be told because of a record that does not open.
+fn untold(what: &str, record: &UnreadableRecord) -> EngineError {
+    EngineError::Unreadable {
+        what: format!("{what} cannot be told without a record that cannot be opened"),
+        why: Arc::clone(&record.why),
+        advice: "name the lineage: --lineage; see: backstay lineage list".into(),
     }
 }
 

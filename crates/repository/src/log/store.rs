@@ -5,7 +5,7 @@
 
 use super::copies::{Candidate, Selection};
 use super::coverage::{RangesSeen, StoredRange, stretches};
-use super::hidden::{KnownLineages, STREAMED, hidden};
+use super::hidden::{HiddenRecord, KnownLineages, STREAMED, hidden};
 use super::lineage::{Known, LineageRecord, frontier, history_digest};
 use super::listing::{AgedRange, BranchObjects};
 use super::moves::{MOVE, Moves};
@@ -389,29 +389,39 @@ impl LogStore {
     /// # Errors
     /// The refusal of the configured keys, if they open no record and no month of facts.
     pub async fn known_lineages(&self) -> Result<KnownLineages, RepositoryError> {
+        let (records, hidden) = self.records_and_hidden().await?;
+        let known = self.known_of(&records).await?;
+        Ok(KnownLineages { known, hidden })
+    }
+
+    /// Every lineage record that says something of its branch, oldest first, and those that cannot be opened, with a warning
+    /// of each.
+    ///
+    /// # Errors
+    /// As `known_lineages`.
+    pub async fn records_and_hidden(
+        &self,
+    ) -> Result<(Vec<LineageRecord>, Vec<HiddenRecord>), RepositoryError> {
         let RecordsSeen {
             records: every,
             unreadable,
         } = self.every_record().await?;
         let records = Moves::of(&every).without_moved(every.clone());
-        let hidden = match unreadable.is_empty() {
-            true => Vec::new(),
-            false => {
-                if records.is_empty() {
-                    self.repository.refuse_strange_keys().await?;
-                }
-                for UnreadableRecord { object, why, .. } in &unreadable {
-                    let (source, object) = (&self.place.source, &object.name);
-                    warn!(
-                        %source, object, error = %why,
-                        "a lineage record cannot be opened and is passed over; see: backstay verify"
-                    );
-                }
-                hidden(unreadable, &every, &self.branches(&mut Vec::new()).await?)
-            }
-        };
-        let known = self.known_of(&records).await?;
-        Ok(KnownLineages { known, hidden })
+        if unreadable.is_empty() {
+            return Ok((records, Vec::new()));
+        }
+        if records.is_empty() {
+            self.repository.refuse_strange_keys().await?;
+        }
+        for UnreadableRecord { object, why, .. } in &unreadable {
+            let (source, object) = (&self.place.source, &object.name);
+            warn!(
+                %source, object, error = %why,
+                "a lineage record cannot be opened and is passed over; see: backstay verify"
+            );
+        }
+        let hidden = hidden(unreadable, &every, &self.branches(&mut Vec::new()).await?);
+        Ok((records, hidden))
     }
 
     async fn known_of(&self, records: &[LineageRecord]) -> Result<Vec<Known>, RepositoryError> {

@@ -210,6 +210,48 @@ async fn segments_and_histories_are_delivered_whole_or_proved_absent() {
     }
 }
 
+#[tokio::test]
+async fn a_record_that_cannot_be_opened_stops_only_a_fetch_that_may_depend_on_it() {
+    let shelf = shelf().await;
+    let flipped = |shelf: &Shelf| {
+        let newest = shelf.names("wal-archive/lineage/").pop().unwrap();
+        shelf.change(&newest, |body| *body.last_mut().unwrap() ^= 1);
+    };
+    shelf.clock.advance(std::time::Duration::from_secs(3600));
+    // The stream of timeline 2 attached once more, and its epoch gives its record away.
+    let again = shelf.copy();
+    let borders = [4 * MIB + 3 * QUARTER, 5 * MIB];
+    again.log(new(), &borders, 4 * MIB, &[Written::Settled]).await;
+    again.attach(new(), 4 * MIB + 3 * QUARTER, None, None).await;
+    flipped(&again);
+    let case = Case::new(&again, &segment(2, 4));
+    assert_eq!(case.run().await.unwrap(), Fetched::Delivered { bytes: MIB });
+    assert!(std::fs::read(&case.destination).unwrap() == log_bytes(2, 4 * MIB, 5 * MIB));
+    // To a server that recovers absence is the end of the log.
+    let error = Case::new(&again, &segment(2, 5)).run().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("whether the log ends cannot be told"),
+        "{error}"
+    );
+    // Another lineage may have begun.
+    shelf.attach(branch(2, 9), 4 * MIB, None, None).await;
+    flipped(&shelf);
+    let case = Case::new(&shelf, &segment(2, 4));
+    let error = case.run().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("which lineage is recovered cannot be told"),
+        "{error}"
+    );
+    assert_eq!(case.room.files(), 0);
+    let lineage = Some(new());
+    let named = Case { lineage, ..case };
+    assert_eq!(named.run().await.unwrap(), Fetched::Delivered { bytes: MIB });
+}
+
 /// What a server is told that recovers along timeline 2 and needs log up to `until`.
 async fn fetched_until(shelf: &Shelf, until: u64, file: String) -> Result<Option<Vec<u8>>, EngineError> {
     let case = Case {
