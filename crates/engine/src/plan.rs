@@ -14,6 +14,7 @@ mod lost;
 mod lost_backups;
 mod names;
 mod own_log;
+mod passed_over;
 mod resolve;
 mod restore;
 pub mod retention;
@@ -35,6 +36,7 @@ pub(crate) use lost::{Known, LostWhole, lost_at_attach, lost_whole, missed_since
 pub(crate) use lost_backups::CLOCKS_DIFFER;
 pub use lost_backups::{LostBackup, lost_backups};
 pub(crate) use own_log::file_of;
+pub use passed_over::{PassedOver, PassedOverBackup};
 pub use restore::{Request, RestorePlan, SegmentPlan, plan, show_time};
 pub use rivals::Rival;
 pub(crate) use rivals::{present, rivals, stored_chain};

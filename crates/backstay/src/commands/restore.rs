@@ -20,7 +20,9 @@ use crate::time::{self, Target};
 use crate::units::count;
 use crate::watch::Watch;
 use backstay_engine::jobs::restore::{LogWish, RestoreJob, Restored, deliver};
-use backstay_engine::plan::{Catalog, Request, RestorePlan, Unreadable, plan, show_time};
+use backstay_engine::plan::{
+    Catalog, PassedOver, PassedOverBackup, Request, RestorePlan, Unreadable, plan, show_time,
+};
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_postgres::wal::PostgresLog;
 use backstay_postgres::{PostgresDirectory, Reserved, RestoreOptions};
@@ -208,12 +210,13 @@ impl Planned {
         let (files, bytes) = plan.content();
         let log = ByteCount(plan.log_bytes());
         format!(
-            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {bytes} in {}\n  \
+            "Plan\n  service     {}\n  target      {}\n  base        {}  consistent at {taken}, {bytes} in {}\n{}  \
              replay      {} ({log}) on timeline {}\n{}{}  stops       {}\n{}  production  untouched\nSame as: {}\n",
             self.service,
             self.echo.echo,
             head.backup,
             count(files as usize, "file"),
+            self.passed_over_words(),
             count(plan.segments.len(), "segment"),
             plan.timeline,
             self.delivery_words(),
@@ -236,6 +239,23 @@ impl Planned {
             }
             Some(WalDelivery::Placed) | None => String::new(),
         }
+    }
+
+    fn passed_over_words(&self) -> String {
+        let words = |passed: &PassedOverBackup| {
+            let (backup, taken) = (&passed.backup, show_time(passed.consistent));
+            let why = match passed.why {
+                PassedOver::OtherSystem => "of another system than the one whose log is followed",
+                PassedOver::OtherHistory => "of another history than the one that is followed",
+                PassedOver::UnclearHistory => {
+                    "of a timeline with several lineages, and no log shows which one"
+                }
+            };
+            format!(
+                "  not taken   {backup}  consistent at {taken}, newer and {why}; to take it: --base {backup} --to immediate\n"
+            )
+        };
+        self.plan.passed_over.iter().map(words).collect()
     }
 
     fn tablespace_words(&self) -> String {
@@ -266,6 +286,9 @@ impl Planned {
             "same_as": self.again,
             "unreadable": self.unreadable,
             "written_by_log": plan.written_by_log,
+            "passed_over": plan.passed_over.iter().map(|passed| json!({
+                "backup": passed.backup, "consistent_at": show_time(passed.consistent), "why": passed.why,
+            })).collect::<Vec<_>>(),
             "restore_command": match &self.delivery {
                 Some(WalDelivery::Command(command)) => Some(command),
                 Some(WalDelivery::Placed) | None => None,

@@ -9,6 +9,7 @@ use super::headless::refuse_if_newer_is_untold;
 use super::latest::refuse_unless_last;
 use super::lost::because_lost;
 use super::lost_backups::{because_backup_lost, refuse_if_newer_is_lost};
+use super::passed_over::{PassedOverBackup, passed_over, why_passed_over};
 use super::resolve::{Resolved, Resolver, consistent_stop, refuse};
 use super::rivals::{contested, refuse_if_contested};
 use super::two_servers::refuse_two_servers;
@@ -20,6 +21,7 @@ use backstay_terms::{
     WalSegmentNumber, WalSegmentSize,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 /// What a person asks for.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub struct RestorePlan {
     pub needs: Position,
     /// Directories outside of the target that replaying this log writes into.
     pub written_by_log: Vec<String>,
+    /// Where the newest is meant: newer backups of another history, the newest first.
+    pub passed_over: Vec<PassedOverBackup>,
     /// The highest timeline known of this system.
     pub timeline_highest: u32,
     /// The target as asked.
@@ -128,11 +132,14 @@ async fn plan_with_open(
     }
     let candidates = candidates(catalog, request)?;
     let oldest = candidates.last().copied();
-    let mut refused = None;
+    let (mut refused, mut tried) = (None, BTreeMap::new());
     for head in candidates {
         let Some(log) = head.log.clone() else { continue };
         let stretch = stretch_of(catalog, head, &log).await?;
-        if stretch.is_none() && is_of_another(catalog, request, head, &log).await? {
+        if stretch.is_none()
+            && let Some(why) = why_passed_over(catalog, request, head, &log).await?
+        {
+            tried.insert(head.backup.clone(), why);
             continue;
         }
         if matches!(request.target, RecoveryTarget::Latest)
@@ -150,7 +157,8 @@ async fn plan_with_open(
                 .unread
                 .refuse_older(catalog, request, &log, stretch)
                 .await?;
-            return Ok(plan);
+            let passed_over = passed_over(catalog, request, (head, &log), &tried);
+            return Ok(RestorePlan { passed_over, ..plan });
         }
         if refused.is_some() {
             continue;
@@ -171,28 +179,6 @@ async fn plan_with_open(
         return Err(part);
     }
     Err(refused.unwrap_or_else(|| nothing_usable(catalog, request)))
-}
-
-/// Whether a base that the log does not reach is to be passed over: it lies in another history, or may. One that was named
-/// counts, but not together with a lineage that it is not of.
-async fn is_of_another(
-    catalog: &Catalog,
-    request: &Request,
-    head: &Head,
-    log: &HeadLog,
-) -> Result<bool, EngineError> {
-    let elsewhere = catalog.is_elsewhere(head).await?;
-    match (&request.base, catalog.asked) {
-        (None, _) => {
-            let unsure = matches!(request.target, RecoveryTarget::Immediate) && catalog.has_twins(log);
-            Ok(elsewhere || unsure)
-        }
-        (Some(base), Some(lineage)) if elsewhere => Err(EngineError::Refused {
-            what: format!("backup {base} is not of lineage {lineage}"),
-            advice: "leave out --base or --lineage".to_owned(),
-        }),
-        (Some(_), _) => Ok(false),
-    }
 }
 
 /// The contiguous log that holds a base's own and goes on from it; none where the stored log does not reach the base.
@@ -275,6 +261,7 @@ fn snapshot(catalog: &Catalog, request: &Request, head: &Head, log: &HeadLog) ->
         segments: Vec::new(),
         needs: log.stop,
         written_by_log: Vec::new(),
+        passed_over: Vec::new(),
         timeline_highest: timeline_highest(catalog, log.system),
         target: request.target.clone(),
     }

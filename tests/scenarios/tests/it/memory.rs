@@ -239,6 +239,7 @@ fn plan(catalog: &Catalog) -> RestorePlan {
         segments: (0..SEGMENTS).map(segment).collect(),
         needs: Position(BEGINS + SEGMENTS * SEGMENT),
         written_by_log: vec![],
+        passed_over: vec![],
         timeline_highest: 1,
         target: RecoveryTarget::Latest,
     }

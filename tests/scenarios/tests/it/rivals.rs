@@ -2,9 +2,11 @@
 //!
 //! Promise: what a plan gives is judged by the backup and the bytes of the history that it is on.
 
-use crate::shelf::{SEGMENT, Shelf, Written, branch, name};
+use crate::shelf::{SEGMENT, SYSTEM, Shelf, Written, branch, name};
 use backstay_engine::jobs::adopt::{Adopted, adopt};
-use backstay_engine::plan::{Catalog, Request, RestorePlan, Standing, lineages, plan};
+use backstay_engine::plan::{
+    Catalog, PassedOver, PassedOverBackup, Request, RestorePlan, Standing, lineages, plan,
+};
 use backstay_engine::{EngineError, ErrorKind};
 use backstay_postgres::wal::PostgresLog;
 use backstay_repository::{EndPoint, Head, Parent};
@@ -192,6 +194,47 @@ async fn two_histories_that_share_nothing_are_refused_but_for_a_backup_by_name()
         plan.head.backup, first.backup,
         "not the newest, but the one of this history"
     );
+    for target in [RecoveryTarget::Latest, RecoveryTarget::Immediate] {
+        let plan = planned(&shelf, target, None).await.unwrap();
+        assert_eq!(plan.head.backup, first.backup);
+        let passed = PassedOverBackup {
+            backup: second.backup.clone(),
+            consistent: second.log.as_ref().unwrap().stop_time,
+            why: PassedOver::OtherHistory,
+        };
+        assert_eq!(
+            plan.passed_over,
+            [passed],
+            "and it is said which one was not taken"
+        );
+    }
+    let named = planned(&shelf, RecoveryTarget::Immediate, Some(second.backup.clone())).await;
+    assert_eq!(named.unwrap().passed_over, vec![]);
+}
+
+fn passed_over(head: &Head, why: PassedOver) -> PassedOverBackup {
+    PassedOverBackup {
+        backup: head.backup.clone(),
+        consistent: head.log.as_ref().unwrap().stop_time,
+        why,
+    }
+}
+
+#[tokio::test]
+async fn a_newer_backup_of_another_system_is_named_where_the_newest_is_meant() {
+    let shelf = Shelf::new().await;
+    let own = history(&shelf, 1).await;
+    let other = shelf
+        .backup_of(SYSTEM + 1, RetentionClass::Days35, START, None)
+        .await;
+    for target in [RecoveryTarget::Latest, RecoveryTarget::Immediate] {
+        let plan = planned(&shelf, target.clone(), None).await.unwrap();
+        assert_eq!(plan.head.backup, own.backup, "{target}");
+        let expected = [passed_over(&other, PassedOver::OtherSystem)];
+        assert_eq!(plan.passed_over, expected, "{target}");
+    }
+    let named = planned(&shelf, RecoveryTarget::Immediate, Some(own.backup)).await;
+    assert_eq!(named.unwrap().passed_over, vec![]);
 }
 
 #[tokio::test]

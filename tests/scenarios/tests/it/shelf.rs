@@ -167,6 +167,17 @@ impl Shelf {
         start: u64,
         end_point: Option<EndPoint>,
     ) -> Head {
+        self.backup_of(SYSTEM, class, start, end_point).await
+    }
+
+    /// The same of this system.
+    pub async fn backup_of(
+        &self,
+        system: u64,
+        class: RetentionClass,
+        start: u64,
+        end_point: Option<EndPoint>,
+    ) -> Head {
         let repository = self.open().await;
         let order = BackupOrder {
             engine: EngineKind::Postgres,
@@ -191,7 +202,7 @@ impl Shelf {
         )
         .await;
         let log = HeadLog {
-            system: SYSTEM,
+            system,
             timeline: 1,
             start: Position(start),
             stop: Position(start + 100),
