@@ -502,7 +502,7 @@ pub struct Restore {
     #[arg(long, value_name = "ROLE", requires = "start")]
     pub superuser: Option<String>,
     /// How long the recovery may take before it counts as failed
-    #[arg(long, value_name = "DURATION", default_value = "4h", requires = "start", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "4h", requires = "start", value_parser = time_to_recover)]
     pub wait: Duration,
 }
 
@@ -519,6 +519,9 @@ fn port(text: &str) -> Result<u16, String> {
     port.ok_or_else(|| "a server listens on a port from 1 to 65535; 0 and other words name none".to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    crate::units::duration(text).map_err(|error| error.to_string())
+fn time_to_recover(text: &str) -> Result<Duration, String> {
+    match crate::units::duration(text) {
+        Ok(Duration::ZERO) => Err("no server recovers in no time: give it a while, such as 4h".to_owned()),
+        answer => answer.map_err(|error| error.to_string()),
+    }
 }

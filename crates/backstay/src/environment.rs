@@ -4,11 +4,15 @@
 //! the process's user where no variable says it, as libpq has it: cron, systemd and containers often set none.
 
 use std::collections::BTreeMap;
+use std::env::VarError;
 
 /// Where variables are looked up.
 pub trait Environment: std::fmt::Debug {
     /// The value of `name`, if it is set and UTF-8.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// Whether `name` is set to what is not UTF-8.
+    fn is_no_text(&self, name: &str) -> bool;
 }
 
 /// The variables of this process.
@@ -22,6 +26,10 @@ impl Environment for Process {
             "USER" => told.filter(|name| !name.is_empty()).or_else(own_name),
             _ => told,
         }
+    }
+
+    fn is_no_text(&self, name: &str) -> bool {
+        matches!(std::env::var(name), Err(VarError::NotUnicode(_)))
     }
 }
 
@@ -51,5 +59,9 @@ impl Fixed {
 impl Environment for Fixed {
     fn get(&self, name: &str) -> Option<String> {
         self.0.get(name).cloned()
+    }
+
+    fn is_no_text(&self, _: &str) -> bool {
+        false
     }
 }

@@ -11,6 +11,9 @@ use crate::session::Session;
 use backstay_codec::{KeySet, Passphrase, SecretKey, Wrap, parse_master_key};
 use zeroize::Zeroizing;
 
+/// What an editor may put before a text: of UTF-8, and of UTF-16 in either order.
+const BYTE_ORDER_MARKS: [&[u8]; 3] = [b"\xEF\xBB\xBF", b"\xFF\xFE", b"\xFE\xFF"];
+
 /// A key in memory.
 #[derive(Clone, Debug)]
 pub enum Material {
@@ -95,14 +98,25 @@ async fn read(
 }
 
 fn master(place: &SecretPlace, secret: &Secret) -> Result<SecretKey, Failure> {
-    let text = std::str::from_utf8(&secret.bytes).unwrap_or_default();
-    parse_master_key(text).map_err(|error| {
-        let help = "bring back the right file from where you keep its copy; key new writes such a file";
+    let refuse = |what: &str, help: &str| {
         Failure::new(
             Code::KeyMalformed,
-            format!("no master key from {place}: {error}"),
+            format!("no master key from {place}: {what}"),
             help,
         )
+    };
+    let as_text =
+        "save it as UTF-8 text without a byte order mark, and with nothing but the line that key new wrote";
+    if BYTE_ORDER_MARKS.iter().any(|mark| secret.bytes.starts_with(mark)) {
+        return Err(refuse(
+            "it begins with a byte order mark (BOM), as an editor adds one",
+            as_text,
+        ));
+    }
+    let text = std::str::from_utf8(&secret.bytes).map_err(|_| refuse("it is not UTF-8 text", as_text))?;
+    parse_master_key(text).map_err(|error| {
+        let help = "bring back the right file from where you keep its copy; key new writes such a file";
+        refuse(&error.to_string(), help)
     })
 }
 

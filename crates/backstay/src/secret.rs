@@ -88,6 +88,10 @@ impl SecretPlace {
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         match environment.get(name) {
             Some(value) => Ok(Zeroizing::new(value.into_bytes())),
+            None if environment.is_no_text(name) => Err(self.missing(
+                "its value is not UTF-8 text",
+                "set it to the line that key new wrote, or to a passphrase in UTF-8",
+            )),
             None => Err(self.missing("it is not set", "set it in the environment of this command")),
         }
     }

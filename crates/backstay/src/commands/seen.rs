@@ -19,7 +19,7 @@ use backstay_engine::plan::{
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
 use backstay_store::{Key, list_all};
-use backstay_terms::{EngineKind, Lsn, RunId, SourceName};
+use backstay_terms::{EngineKind, LogRange, Lsn, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::cmp::Reverse;
@@ -57,6 +57,8 @@ pub struct Seen {
     pub lost: Vec<LostBackup>,
     /// Backups without a head, newer than every one that has one, of which no run tells or whose run died, oldest first.
     pub headless: Vec<HeadlessBackup>,
+    /// The log that is stored along the present lineage, by position.
+    pub stored_log: Vec<LogRange>,
     /// Log that was stored and is gone, by branch and position.
     pub lost_log: Vec<LostLog>,
     /// Why `--to latest` is refused, and what to type instead; none if it is not.
@@ -110,6 +112,7 @@ impl Seen {
             unreadable: Vec::new(),
             lost: Vec::new(),
             headless: Vec::new(),
+            stored_log: Vec::new(),
             lost_log: Vec::new(),
             latest_refused: None,
             trouble: Some(failure),
@@ -129,6 +132,7 @@ impl Seen {
         }
         let latest_refused = latest_refused(&catalog, now).await?.map(Failure::from);
         let (closed, unreadable) = (catalog.closed_parts(), catalog.unreadable());
+        let stored_log = catalog.chain.as_ref().map(|chain| chain.stretches(None));
         Ok(Seen {
             service: service.name.clone(),
             heads: catalog.heads,
@@ -139,6 +143,7 @@ impl Seen {
             unread: catalog.unread,
             lost,
             headless,
+            stored_log: stored_log.unwrap_or_default(),
             lost_log,
             latest_refused,
             trouble: None,

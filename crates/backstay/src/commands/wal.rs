@@ -1,8 +1,9 @@
 //! `wal gaps` and `wal settle`: the stored log itself.
 
-use super::seen::{Seen, chosen};
+use super::seen::{Seen, chosen, exit_of};
 use crate::access;
 use crate::cli::Services;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
@@ -27,6 +28,24 @@ struct Gaps {
 }
 
 impl Gaps {
+    /// Services of which no log is stored and none is known to be lost.
+    fn without_log(&self) -> impl Iterator<Item = &SourceName> {
+        let nothing =
+            |seen: &&Seen| seen.trouble.is_none() && seen.stored_log.is_empty() && seen.lost_log.is_empty();
+        self.seen.iter().filter(nothing).map(|seen| &seen.service)
+    }
+
+    /// What a table of gaps cannot say of a service, in lines.
+    fn notes(&self) -> String {
+        let without = |service| {
+            format!(
+                "{service}: no log is stored, so it has no gaps: only its backups can be restored; store it with: backstay stream {service}\n"
+            )
+        };
+        let untold = self.seen.iter().filter_map(Seen::untold_line);
+        self.without_log().map(without).chain(untold).collect()
+    }
+
     /// Every gap with what tells that it was stored once, and what is lost beside them.
     fn all(&self) -> Vec<(&SourceName, LogRange, Option<&str>)> {
         let mut all = Vec::new();
@@ -70,13 +89,17 @@ impl Report for Gaps {
             let by = by.unwrap_or("-").to_owned();
             table.row([service.to_string(), from, to, missing, by]);
         }
-        match all.first() {
-            None => "no gaps: the stored log is whole from its first byte to its last\n".to_owned(),
-            Some(_) => {
+        let gaps = match all.is_empty() {
+            false => {
                 table.render(look)
                     + "points before a gap can be recovered up to it, points after it from the next backup on\n"
             }
-        }
+            true if self.seen.iter().any(|seen| !seen.stored_log.is_empty()) => {
+                "no gaps: the stored log is whole from its first byte to its last\n".to_owned()
+            }
+            true => String::new(),
+        };
+        gaps + &self.notes()
     }
 
     fn json(&self) -> Value {
@@ -86,7 +109,19 @@ impl Report for Gaps {
                 "bytes": gap.length(), "lost_by": by,
             })
         };
-        json!({ "gaps": self.all().into_iter().map(gap).collect::<Vec<_>>() })
+        let untold = |seen: &Seen| {
+            let trouble = &seen.trouble.as_ref()?.message;
+            Some(json!({ "service": seen.service, "trouble": trouble }))
+        };
+        json!({
+            "gaps": self.all().into_iter().map(gap).collect::<Vec<_>>(),
+            "without_log": self.without_log().collect::<Vec<_>>(),
+            "untold": self.seen.iter().filter_map(untold).collect::<Vec<_>>(),
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        exit_of(&self.seen)
     }
 }
 

@@ -50,6 +50,16 @@ fn a_repository_that_is_absent() {
 }
 
 #[test]
+fn log_that_was_never_stored_is_not_called_whole() {
+    let place = initialised();
+    let gaps = place.run("wal gaps");
+    let told: serde_json::Value = serde_json::from_str(&place.run("wal gaps --json").out).unwrap();
+    assert_eq!(told["gaps"], serde_json::json!([]));
+    assert_eq!(told["without_log"], serde_json::json!(["main"]));
+    assert_golden("bad-repository/no-log.txt", &gaps.whole("wal gaps"));
+}
+
+#[test]
 fn a_place_that_init_left_half_made_is_refused_and_then_finished() {
     let place = configured("");
     fs::create_dir(place.directory.join("backups")).unwrap();

@@ -3,6 +3,7 @@
 use crate::golden::assert_golden;
 use crate::program::Place;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 const CONFIG: &str = "\
@@ -184,4 +185,28 @@ fn a_damaged_wrap_is_found_by_verify_while_another_one_still_opens() {
     assert_eq!(found.exit, 9, "{}", found.out);
     let said = format!("KEY-2  facts/keys/{name}: it is not an age file of version 1");
     assert!(found.out.contains(&said), "{}", found.out);
+}
+
+#[test]
+fn a_key_that_is_no_text_is_named_as_such() {
+    let place = Place::with_config(
+        "version: 1\nrepo: file://./b\nkeys: [ { file: ./backstay.key }, { env: BACKSTAY_KEY } ]\n",
+    );
+    let utf8: &[u8] = b"\xEF\xBB\xBF";
+    let line = "07".repeat(32);
+    let mut text = String::new();
+    for content in [
+        [utf8, line.as_bytes()].concat(),
+        b"\xFF\xFE0\x007\x00".to_vec(),
+        b"07\xE9".to_vec(),
+    ] {
+        place.write("backstay.key", content);
+        text += &place.run("key show").whole("key show");
+    }
+    place.write("backstay.key", &line);
+    let mut command = place.command(&["key", "show"]);
+    command.env("BACKSTAY_KEY", std::ffi::OsStr::from_bytes(b"07\xE9"));
+    text += &place.finish(command).whole("BACKSTAY_KEY=... key show");
+    text += &place.run("key show").whole("key show");
+    assert_golden("key/no-text.txt", &text);
 }

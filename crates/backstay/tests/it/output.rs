@@ -19,6 +19,7 @@ fn usage_errors_have_the_form_of_every_other_error() {
         "wal gaps a b",
         "restore --to latest",
         "lineage adopt",
+        "restore main --to latest --into copy --start --wait 0s",
         "--json --wrong",
         "--json",
     ] {

@@ -372,3 +372,48 @@ async fn a_part_of_a_backup_that_is_gone_is_damage_and_is_named() {
         .await;
     assert_eq!(rows, "100 to 100");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_which_nothing_opens_is_named_and_the_others_are_answered() {
+    let server = PgServer::start().await;
+    let place = Place::with_config(format!(
+        "version: 1\nrepo: file://./backups\nkeys: [ {{ file: ./backstay.key }} ]\nservices:\n  \
+         main: {{ postgresql: \"{}\" }}\n  other: {{ postgresql: \"host=/nowhere user=postgres\" }}\n",
+        server.conninfo_text()
+    ));
+    place.write("backstay.key", "07".repeat(32));
+    place.run("init main");
+    let taken = place.run("backup main --progress none");
+    assert_eq!(taken.exit, 0, "{}", taken.err);
+    let mut wraps = Vec::new();
+    files(&place.directory.join("backups/postgres-backups/keys"), &mut wraps);
+    assert_eq!(wraps.len(), 1, "{wraps:?}");
+    std::fs::remove_file(&wraps[0]).unwrap();
+
+    for (verb, other) in [
+        ("list", "other has no backup yet"),
+        ("status", "other"),
+        ("window", "other"),
+        ("wal gaps", "other: no log is stored"),
+    ] {
+        let run = place.run(verb);
+        assert_eq!(run.exit, 3, "{verb}: {}{}", run.out, run.err);
+        let named = "main: what is stored of it cannot be told: ";
+        assert!(run.out.contains(named), "{verb}: {}", run.out);
+        assert!(
+            run.out.contains("next: backstay verify main"),
+            "{verb}: {}",
+            run.out
+        );
+        assert!(run.out.contains(other), "{verb}: {}", run.out);
+        let alone = place.run(&format!("{verb} main"));
+        assert_eq!(alone.exit, 11, "{verb} main: {}{}", alone.out, alone.err);
+    }
+    let told: Value = serde_json::from_str(&place.run("wal gaps --json").out).unwrap();
+    assert_eq!(told["without_log"], serde_json::json!(["other"]));
+    assert_eq!(told["untold"][0]["service"], "main");
+    let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
+    let trouble = |service: &Value| service["trouble"].is_string();
+    let services = told["services"].as_array().unwrap();
+    assert_eq!(services.iter().map(trouble).collect::<Vec<_>>(), [true, false]);
+}
