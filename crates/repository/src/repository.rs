@@ -68,7 +68,15 @@ impl Repository {
     ) -> Result<Repository, RepositoryError> {
         match read_info(store.as_ref()).await {
             Ok(info) => return Err(RepositoryError::AlreadyThere { id: info.repository }),
-            Err(RepositoryError::Absent) => refuse_if_not_empty(store.as_ref()).await?,
+            Err(RepositoryError::Absent) => {
+                if let Err(refusal) = refuse_if_not_empty(store.as_ref()).await {
+                    // Another one may have made it a moment ago.
+                    return Err(match read_info(store.as_ref()).await {
+                        Ok(info) => RepositoryError::AlreadyThere { id: info.repository },
+                        Err(_) => refusal,
+                    });
+                }
+            }
             Err(error) => return Err(error),
         }
         let repository = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());

@@ -126,23 +126,30 @@ pub async fn lost_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<LostB
 }
 
 /// The runs, newest first, that do not each explain a backup that is there: of whichever source, or of one that is gone. Names
-/// tell the second: of runs that began in one, none does.
+/// tell the second: of runs that began in one, none does, and neither does one whose backup may be that of an unexplained run
+/// shortly before it.
 fn unexplained<'a>(ended: &'a [RunId], there: &BTreeSet<&BackupId>) -> Vec<&'a RunId> {
     let named: Vec<Timestamp> = there.iter().filter_map(|backup| moment_of(backup)).collect();
     let began: Vec<Option<Timestamp>> = ended.iter().map(moment_of).collect();
-    let explains = |place: usize| {
-        let at = |place: usize| began.get(place).copied().flatten();
-        let Some(own) = at(place) else { return false };
-        let before = place.checked_sub(1).and_then(at);
-        let until = own.saturating_add(NAMED_WITHIN).unwrap_or(Timestamp::MAX);
-        let until = at(place + 1).map_or(until, |next| next.min(until));
-        before != Some(own) && named.iter().any(|named| own <= *named && *named < until)
-    };
-    let places = ended.iter().enumerate().rev();
-    places
-        .filter(|(place, _)| !explains(*place))
-        .map(|(_, run)| run)
-        .collect()
+    let at = |place: usize| began.get(place).copied().flatten();
+    let mut unexplained = Vec::new();
+    // Until then a backup may be that of an unexplained run.
+    let mut doubt = Timestamp::MIN;
+    for (place, run) in ended.iter().enumerate() {
+        let Some(own) = at(place) else {
+            unexplained.push(run);
+            continue;
+        };
+        let last = own.saturating_add(NAMED_WITHIN).unwrap_or(Timestamp::MAX);
+        let until = at(place + 1).map_or(last, |next| next.min(last));
+        let is_own = |named: &Timestamp| own.max(doubt) <= *named && *named < until;
+        if !named.iter().any(is_own) {
+            unexplained.push(run);
+            doubt = last;
+        }
+    }
+    unexplained.reverse();
+    unexplained
 }
 
 /// Refuses `immediate` and `latest` where a newer backup than the chosen one was committed and is gone, unless the log
@@ -255,5 +262,38 @@ impl Catalog {
             .lost_backups
             .get_or_try_init(|| lost_backups(self, now))
             .await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_terms::{Suffix, TimedId};
+
+    /// The names at these seconds of a minute, each with a suffix of its own.
+    fn ids(kind: &str, seconds: &[u64]) -> Vec<TimedId> {
+        let id = |(number, second): (usize, &u64)| {
+            let time = format!("20261127T1000{second:02}Z");
+            TimedId::new(&time, kind, Suffix::from_chance((number as u64 + 1) << 20)).unwrap()
+        };
+        seconds.iter().enumerate().map(id).collect()
+    }
+
+    fn opened(runs: &[u64], backups: &[u64]) -> usize {
+        let (runs, backups) = (ids("backup", runs), ids("full", backups));
+        unexplained(&runs, &backups.iter().collect()).len()
+    }
+
+    #[test]
+    fn a_run_is_passed_over_only_if_no_other_can_be_that_of_the_backup() {
+        assert_eq!(opened(&[0, 20, 40], &[0, 21, 40]), 0, "each has its own");
+        assert_eq!(
+            opened(&[0, 20, 40], &[0, 40]),
+            2,
+            "the second, and whose may be its"
+        );
+        assert_eq!(opened(&[0, 1], &[1]), 2, "it may be that of the first");
+        assert_eq!(opened(&[0, 0], &[0, 0]), 2, "began in one second");
+        assert_eq!(opened(&[0], &[]), 1);
     }
 }
