@@ -113,6 +113,12 @@ impl Observer for Watch {
             }) => {
                 error!(%epoch, ranges, "no wrap of this epoch's keys is left that opens: its log is lost unless a copy of the repository has one; take a new backup now, run backstay verify");
             }
+            Fact::MonthKeyGone { month } => {
+                error!(
+                    month,
+                    "the wraps of the key of this month's records were gone from the repository and are stored again; find out why"
+                );
+            }
             Fact::Retrying { error, after_ms } => warn!(error, after_ms, "will be tried again"),
             Fact::Outage {
                 error,

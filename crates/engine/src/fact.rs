@@ -109,6 +109,11 @@ pub enum Fact {
     },
     /// The keys of stored log were gone from the repository: someone should find out why.
     KeysGone(KeysGone),
+    /// The key of a month's records was gone from the repository and is stored again: someone should find out why.
+    MonthKeyGone {
+        /// Which month, as `YYYY-MM`.
+        month: String,
+    },
     /// A backup, its parts or a piece of log went.
     Expired {
         /// Its first object.

@@ -15,7 +15,11 @@ use backstay_codec::{KeyClass, KeyId, KeySet, SecretKey, Wrap};
 use backstay_store::{Key, list_all};
 use backstay_terms::{Suffix, WrapId};
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+
+/// Records of a run that crosses a month's end are sealed with either key.
+const MONTH_KEPT: SignedDuration = SignedDuration::from_hours(24 * 31);
 
 impl Repository {
     /// Makes new keys of these classes, wraps them for every recipient, and opens one wrap again.
@@ -41,6 +45,27 @@ impl Repository {
             written.push(self.add_wrap(envelope, recipient, keys).await?);
         }
         self.prove_envelope(envelope, keys, &written).await
+    }
+
+    /// Stores the wraps of the keys again with which this process seals records, this month's and the last one's, where none
+    /// opens any more; gives the months.
+    pub async fn keep_month_keys(&self) -> Result<Vec<String>, RepositoryError> {
+        let since = self.now().saturating_sub(MONTH_KEPT).unwrap_or(Timestamp::MIN);
+        let mut put_back = Vec::new();
+        for (month, key) in self.month_keys_since(&layout::month(since)) {
+            let envelope = EnvelopePlace::facts(&month);
+            let keys = KeySet {
+                facts: Some(key),
+                ..KeySet::default()
+            };
+            let wraps = self.read_wraps(&envelope).await?;
+            let mut opened = wraps.iter().filter_map(|wrap| wrap.keys.as_ref());
+            if !opened.any(|opened| holds(opened, &keys)) {
+                self.wrap_again(&envelope, &keys).await?;
+                put_back.push(month);
+            }
+        }
+        Ok(put_back)
     }
 
     /// The keys of an envelope, from every wrap that a configured key opens.

@@ -211,6 +211,16 @@ impl Repository {
             .cloned()
     }
 
+    /// The keys with which this process seals records, from a month (`YYYY-MM`) on, by month.
+    pub(crate) fn month_keys_since(&self, since: &str) -> Vec<(String, SecretKey)> {
+        let months = self.shared.months.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = months.iter().filter_map(|(envelope, key)| {
+            let month = envelope.strip_prefix("facts/")?;
+            (month >= since).then(|| (month.to_owned(), key.clone()))
+        });
+        named.collect()
+    }
+
     pub(crate) fn remember_month(&self, envelope: String, key: SecretKey) {
         self.shared
             .months

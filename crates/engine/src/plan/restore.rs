@@ -439,6 +439,10 @@ fn nothing_usable(catalog: &Catalog, request: &Request) -> EngineError {
                 "; the newest one that is stored, {}, is past its promise",
                 head.backup
             );
+            advice += &format!(
+                "; or restore that one while it is still there: --base {}",
+                head.backup
+            );
         }
         Some(_) => what += "; those that are stored are of other lineages",
         None => {}

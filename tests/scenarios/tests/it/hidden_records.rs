@@ -121,10 +121,10 @@ async fn an_old_record_behind_which_the_lineage_went_on_casts_no_doubt() {
         .await;
     flip(&shelf, &newest(&shelf));
     shelf.clock.advance(Duration::from_secs(3600));
-    // Nothing that opens is known: a lineage begins.
+    // Nothing that opens is known, and something is stored: a lineage begins, and nobody takes the source for a new one.
     stream(&shelf, &server, 2 * SEGMENT + 1000).await;
     let first = records(&shelf).await.pop().unwrap();
-    assert_eq!(first.reason, AttachReason::First);
+    assert_eq!(first.reason, AttachReason::Unproven);
     stream(&shelf, &server, 3 * SEGMENT + 1000).await;
     let second = records(&shelf).await.pop().unwrap();
     assert_eq!(
@@ -153,7 +153,7 @@ async fn a_damaged_wrap_of_the_months_key_stops_no_stream() {
         let last = records(&shelf).await.pop().unwrap();
         assert_eq!(
             last.reason,
-            AttachReason::First,
+            AttachReason::Unproven,
             "{field}: no record of before opens"
         );
         assert_stored(&shelf, &last, 2 * SEGMENT + 1000, 3 * SEGMENT + 1000).await;
@@ -163,4 +163,18 @@ async fn a_damaged_wrap_of_the_months_key_stops_no_stream() {
             "{field}: a key of this month that opens"
         );
     }
+}
+
+#[tokio::test]
+async fn a_source_of_which_no_record_opens_is_not_taken_for_a_new_one() {
+    let (shelf, server) = (Shelf::with_segment(SEGMENT).await, server());
+    stream(&shelf, &server, 2 * SEGMENT + 1000).await;
+    let before = records(&shelf).await;
+    flip(&shelf, &newest(&shelf));
+    stream(&shelf, &server, 3 * SEGMENT + 1000).await;
+    let [begun] = &records(&shelf).await[..] else {
+        panic!("one record opens")
+    };
+    assert_ne!(begun.branch, before[0].branch);
+    assert_eq!(begun.reason, AttachReason::Unproven);
 }

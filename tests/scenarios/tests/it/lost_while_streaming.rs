@@ -244,6 +244,27 @@ async fn keys_that_are_lost_under_a_running_stream_are_put_back_within_the_hour_
 }
 
 #[tokio::test]
+async fn keys_that_are_lost_just_before_a_stream_is_stopped_are_put_back_by_its_last_look() {
+    let scene = Scene::new().await;
+    scene.pass(3).await;
+    scene.shelf.remove("/keys/orders/").await;
+    assert_eq!(scene.keys_gone(), [], "the hour is not over");
+    scene.assert_whole().await;
+}
+
+#[tokio::test]
+async fn the_key_of_the_months_records_is_put_back_and_they_open() {
+    let scene = Scene::new().await;
+    scene.shelf.remove("facts/keys/").await;
+    let told = |fact: &Fact| matches!(fact, Fact::MonthKeyGone { .. });
+    scene.until(|running| running.facts().iter().any(told)).await;
+    scene.pass(130).await;
+    let times = scene.running.facts().into_iter().filter(told).count();
+    assert_eq!(times, 1, "what is back is not missed");
+    scene.assert_whole().await;
+}
+
+#[tokio::test]
 async fn keys_that_were_lost_before_a_stream_attaches_are_a_loss_and_told_as_one() {
     let scene = Scene::new().await;
     scene.pass(90).await;

@@ -210,6 +210,17 @@ async fn latest_of_a_source_that_never_streamed_does_not_fall_back_behind_its_ne
 }
 
 #[tokio::test]
+async fn where_every_backup_is_past_its_promise_the_newest_is_named_and_serves_whoever_names_it() {
+    let (shelf, _, newer) = shelf().await;
+    shelf.clock.advance(DAY * 36);
+    let refused = chosen(&shelf, RecoveryTarget::Latest, None).await.unwrap_err();
+    let base = format!("--base {}", newer.backup);
+    assert!(refused.advice().contains(&base), "{refused}");
+    let named = chosen(&shelf, RecoveryTarget::Latest, Some(&newer.backup)).await;
+    assert_eq!(named.unwrap(), newer.backup);
+}
+
+#[tokio::test]
 async fn keys_that_open_nothing_at_all_are_wrong_and_an_error() {
     let (shelf, ..) = shelf().await;
     let store = Arc::new(shelf.memory.clone());

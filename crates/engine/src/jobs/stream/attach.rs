@@ -164,7 +164,8 @@ pub(crate) fn presented(identity: &Identity) -> Presented {
 }
 
 /// Decides for this server. Where a record that cannot be opened may be of the lineage to go on with, another one begins: bytes of
-/// two histories must not meet in one, and a source whose log is not stored is not protected. Of several lineages that it may go
+/// two histories must not meet in one, and a source whose log is not stored is not protected. Nor is a source new of which such a
+/// record may speak. Of several lineages that it may go
 /// on with a stream takes its `own`, the one that it followed before, however new another one is.
 pub(crate) async fn find(
     log: &LogStore,
@@ -189,6 +190,19 @@ pub(crate) async fn find(
         let reason = AttachReason::Unproven;
         attach = Attach::Begin { reason, parent: None };
     }
+    let new_branch = Branch {
+        system: presented.system,
+        timeline: presented.timeline,
+        lineage: new_lineage(chance),
+    };
+    if let Attach::Begin {
+        reason: reason @ AttachReason::First,
+        ..
+    } = &mut attach
+        && lineages.may_hide_another(&new_branch)
+    {
+        *reason = AttachReason::Unproven;
+    }
     Ok(match attach {
         Attach::Resume { branch, frontier } => {
             let own = known.iter().find(|k| k.record.branch == branch);
@@ -203,22 +217,14 @@ pub(crate) async fn find(
                 history,
             }
         }
-        Attach::Begin { reason, parent } => {
-            let lineage = new_lineage(chance);
-            let branch = Branch {
-                system: presented.system,
-                timeline: presented.timeline,
-                lineage,
-            };
-            Attaching {
-                branch,
-                reason,
-                parent,
-                frontier: None,
-                after: None,
-                history: presented.history,
-            }
-        }
+        Attach::Begin { reason, parent } => Attaching {
+            branch: new_branch,
+            reason,
+            parent,
+            frontier: None,
+            after: None,
+            history: presented.history,
+        },
     })
 }
 

@@ -6,7 +6,7 @@
 use super::attach::{Attaching, Lineages, Overlap, preceding, record};
 use super::cadence::{Due, Moments};
 use super::company::{Company, tell_apart};
-use super::look::{Looked, look, tell_keys};
+use super::look::{Looked, look, look_last, tell, tell_keys};
 use super::own::place;
 use super::presence::Presence;
 use super::said::{tell_attached, tell_lost, tell_rivals};
@@ -22,7 +22,7 @@ use backstay_repository::{
 use backstay_source::{
     LogPiece, LogReader, LogSource, LogStep, Preceding, Resume, SourceError, SourceErrorKind,
 };
-use backstay_terms::{Branch, EpochId, LogMark, LogRange, Position};
+use backstay_terms::{Branch, EpochId, LogMark, Position};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -170,6 +170,10 @@ impl<'a> Attachment<'a> {
         }
         self.looks.stop().await;
         self.comparisons.stop().await;
+        if matches!(left, Ok(Left::Stopped | Left::EpochOver)) {
+            let epoch = self.writer.epoch().clone();
+            look_last(self.job, &self.log, epoch, (self.presence, &mut self.keyless)).await;
+        }
         if left.is_err() {
             self.uploads.stop().await;
             self.indexes.stop().await;
@@ -205,7 +209,7 @@ impl<'a> Attachment<'a> {
                 () = stop_wished(wish) => return Ok(Left::Stopped),
                 Some(stored) = self.uploads.next() => self.complete(stored??).await?,
                 Some(ended) = self.indexes.next() => ended??,
-                Some(looked) = self.looks.next() => self.tell_looked(looked??),
+                Some(looked) = self.looks.next() => tell(self.job, looked??, (self.presence, &mut self.keyless)),
                 Some(found) = self.comparisons.next() => {
                     if let Some(apart) = self.tell_company(found??).await? {
                         return Ok(Left::Apart(apart));
@@ -304,13 +308,6 @@ impl<'a> Attachment<'a> {
         };
         let looked = look(self.log.clone(), branch, held, self.writer.epoch().clone());
         self.looks.start("look at the stored log", looked);
-    }
-
-    fn tell_looked(&mut self, Looked { missing, keys }: Looked) {
-        for LogRange { from, to } in self.presence.missing(missing) {
-            self.job.observer.observe(&Fact::LogLost { from, to, by: None });
-        }
-        tell_keys(self.job, keys, &mut self.keyless);
     }
 
     /// Compares, beside everything else, what another stream stored at the positions of this one.

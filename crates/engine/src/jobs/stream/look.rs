@@ -5,10 +5,16 @@
 //! Not here: when to look, and which loss is new (stream::presence).
 
 use super::StreamJob;
+use super::presence::Presence;
 use crate::Fact;
 use backstay_repository::{KeysFate, KeysGone, LogStore, RepositoryError, missing, stretches};
 use backstay_terms::{Branch, EpochId, LogRange};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tracing::warn;
+
+/// How long a stream that ends waits for its last look.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// What a look found.
 #[derive(Debug)]
@@ -17,6 +23,8 @@ pub(super) struct Looked {
     pub missing: Vec<LogRange>,
     /// Keys that no wrap gave any more.
     pub keys: Vec<KeysGone>,
+    /// Months whose records no wrap opened any more; their keys are stored again.
+    pub months: Vec<String>,
 }
 
 /// Looks for what is held of a branch, and for the keys of the epoch that is running and of those before it.
@@ -31,7 +39,49 @@ pub(super) async fn look(
     Ok(Looked {
         missing: missing(held, &covered),
         keys: log.keep_keys(&stored, Some(&running)).await?,
+        months: log.repository().keep_month_keys().await?,
     })
+}
+
+/// Looks once more before this process, the only one that can put its keys back, forgets them. A store that does not answer holds
+/// nobody up: everything is stored.
+pub(super) async fn look_last(
+    job: &StreamJob,
+    log: &LogStore,
+    running: EpochId,
+    (presence, keyless): (&mut Presence, &mut BTreeSet<EpochId>),
+) {
+    let clock = job.repository.clock();
+    let held = presence.look(clock.instant());
+    let Some((branch, held)) = held.filter(|(_, held)| !held.is_mark()) else {
+        return;
+    };
+    let looked = tokio::select! {
+        looked = look(log.clone(), branch, held, running) => looked,
+        () = clock.sleep(LAST_LOOK_MAX) => {
+            warn!("the store does not answer: whether what was stored is still there is not known");
+            return;
+        }
+    };
+    match looked {
+        Ok(looked) => tell(job, looked, (presence, keyless)),
+        Err(error) => warn!(%error, "whether what was stored is still there is not known"),
+    }
+}
+
+/// Tells what a look found.
+pub(super) fn tell(
+    job: &StreamJob,
+    looked: Looked,
+    (presence, keyless): (&mut Presence, &mut BTreeSet<EpochId>),
+) {
+    for LogRange { from, to } in presence.missing(looked.missing) {
+        job.observer.observe(&Fact::LogLost { from, to, by: None });
+    }
+    tell_keys(job, looked.keys, keyless);
+    for month in looked.months {
+        job.observer.observe(&Fact::MonthKeyGone { month });
+    }
 }
 
 /// Tells of keys that were gone. `known` are the epochs whose keys are lost for good.
