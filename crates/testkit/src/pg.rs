@@ -143,16 +143,7 @@ impl PgServer {
         copy.args(["--no-sync", "-c", "fast", "-R", "-X", "stream", "-D"])
             .arg(&data);
         run_to_end(&mut copy);
-        let mut server = Self {
-            port: port(Listen::SocketOnly),
-            room,
-            data,
-            programs: self.programs.clone(),
-            child: None,
-        };
-        server.append_conf(&[&server.place_lines()]);
-        server.run().await;
-        server
+        self.start_beside(room, data).await
     }
 
     /// A server on a copy of the data directory of this one, which must be stopped: two servers of one identity.
@@ -164,6 +155,10 @@ impl PgServer {
         let room = Room::new();
         let data = room.path().join("data");
         cluster::copy(&self.data, &data);
+        self.start_beside(room, data).await
+    }
+
+    async fn start_beside(&self, room: Room, data: PathBuf) -> Self {
         let mut server = Self {
             port: port(Listen::SocketOnly),
             room,

@@ -159,8 +159,7 @@ pub(super) async fn refuse_if_newer_is_lost(
     request: &Request,
     head: &Head,
 ) -> Result<(), EngineError> {
-    let newest_is_meant = matches!(request.target, RecoveryTarget::Latest | RecoveryTarget::Immediate);
-    if !newest_is_meant || request.base.is_some() {
+    if !request.means_the_newest() {
         return Ok(());
     }
     let lost = catalog.lost_backups(request.now).await?;

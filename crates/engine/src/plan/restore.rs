@@ -34,6 +34,13 @@ pub struct Request {
     pub now: Timestamp,
 }
 
+impl Request {
+    /// Whether the newest point is asked for, whatever it is: who names a backup, a time or a position has chosen.
+    pub(super) fn means_the_newest(&self) -> bool {
+        self.base.is_none() && matches!(self.target, RecoveryTarget::Latest | RecoveryTarget::Immediate)
+    }
+}
+
 /// One segment to place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentPlan {
