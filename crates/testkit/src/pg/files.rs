@@ -89,8 +89,8 @@ fn postgres_user() -> Option<Owner> {
     })
 }
 
-/// Free bytes of memory files below which a room is not made of them.
-const MEMORY_MIN: u64 = 1 << 30;
+/// Free bytes of the place in memory below which rooms are made on the disk.
+const MEMORY_MIN: u64 = 4 << 30;
 
 /// A directory with a short path (a socket's path has 107 bytes), gone when dropped.
 #[derive(Debug)]
@@ -100,27 +100,19 @@ pub struct Room {
 }
 
 impl Room {
-    /// A new one, with a directory `s` for sockets.
+    /// A new one, with a directory `s` for sockets: in memory where the system has such a place and enough of it. Files are
+    /// made and removed here by the thousand, and a file system on a disk remembers each inode for a while.
     ///
     /// # Panics
     /// When it cannot be made.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self::below(&std::env::temp_dir())
-    }
-
-    /// A new one whose files are in memory, for trees that are written and thrown away; beside the others where the system
-    /// has no such place or too little of it.
-    ///
-    /// # Panics
-    /// When it cannot be made.
-    pub fn in_memory() -> Self {
         let shared = Path::new("/dev/shm");
         let free =
             rustix::fs::statvfs(shared).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
         match free >= MEMORY_MIN {
             true => Self::below(shared),
-            false => Self::new(),
+            false => Self::below(&std::env::temp_dir()),
         }
     }
 

@@ -132,7 +132,7 @@ struct Stop {
 
 /// Restores every stop once, so many at a time.
 async fn restore_all(world: &Arc<World>, stops: Vec<Stop>) {
-    let room = Arc::new(Room::in_memory());
+    let room = Arc::new(Room::new());
     let stops: Vec<(usize, Stop)> = stops.into_iter().enumerate().collect();
     let mut lanes = JoinSet::new();
     for lane in 0..LANES {
