@@ -1,17 +1,23 @@
 //! Whether what this stream has stored is still there.
 //!
-//! Promise: pure: names and moments in, decisions out. What is missing was confirmed, and no expiry removes anything as
-//! young as an epoch: it is lost, and each loss is given out once.
+//! Promise: pure: names and moments in, decisions out. What is missing was confirmed, and is younger than anything that an
+//! expiry removes: it is lost, and each loss is given out once.
 //! Not here: listing the names (stream::attachment), log that was stored before this process (backstay-engine::plan).
 
 use super::cadence::{Cadence, Due};
 use backstay_terms::{Branch, LogRange, Position};
 use std::time::Duration;
 
-/// What must be there, across the attachments of one epoch's age.
+/// How long what was stored is looked for: longer than an epoch lives, far shorter than anything is kept. A source that hangs up
+/// often ends no epoch.
+const LOOKED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What must be there, across the attachments of a week.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Presence {
     held: Option<(Branch, LogRange)>,
+    /// When the first of that was stored.
+    since: Duration,
     looked_at: Duration,
     lost: Vec<LogRange>,
     /// What was told already by whoever attached.
@@ -27,6 +33,7 @@ impl Presence {
         if !self.held.as_ref().is_some_and(continues) {
             *self = Presence {
                 held: Some((branch, LogRange { from: at, to: at })),
+                since: now,
                 looked_at: now,
                 lost: Vec::new(),
                 told: std::mem::take(&mut self.told),
@@ -50,6 +57,11 @@ impl Presence {
     /// Begins a look: at which positions of which branch.
     pub fn look(&mut self, now: Duration) -> Option<(Branch, LogRange)> {
         self.looked_at = now;
+        if let Some((_, held)) = &mut self.held
+            && now.saturating_sub(self.since) >= LOOKED_FOR
+        {
+            (held.from, self.since) = (held.to, now);
+        }
         self.held
     }
 
@@ -118,6 +130,21 @@ mod tests {
             presence.reaches(Position(400));
             assert_eq!(presence.look(HOUR), Some((branch(lineage), range(at, 400))));
         }
+    }
+
+    #[test]
+    fn what_may_have_expired_is_not_looked_for_however_often_the_source_hangs_up() {
+        let mut presence = Presence::default();
+        let mut looked = None;
+        for day in 0..500 {
+            let now = HOUR * 24 * day;
+            presence.begins(branch(1), Position(100 * u64::from(day)), now);
+            presence.reaches(Position(100 * u64::from(day) + 100));
+            looked = presence.look(now + HOUR);
+            let (_, held) = looked.unwrap();
+            assert!(held.length() <= 800, "day {day}: {held:?}");
+        }
+        assert_eq!(looked.unwrap().1.to, Position(50_000));
     }
 
     #[test]
