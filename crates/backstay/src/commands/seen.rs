@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
 use backstay_engine::plan::{
     Catalog, ClosedPart, HeadlessBackup, LostBackup, LostLog, Rival, Unread, Unreadable, Window,
-    latest_refused, window,
+    latest_refused, told_once, window,
 };
 use backstay_repository::layout::{self, RunMoment};
 use backstay_repository::{Head, Repository, RepositoryError, RunFinished, RunResult};
@@ -59,7 +59,7 @@ pub struct Seen {
     pub headless: Vec<HeadlessBackup>,
     /// The log that is stored along the present lineage, by position.
     pub stored_log: Vec<LogRange>,
-    /// Log that was stored and is gone, by branch and position.
+    /// Log that was stored and is gone, by branch and position; each stretch once.
     pub lost_log: Vec<LostLog>,
     /// Why `--to latest` is refused, and what to type instead; none if it is not.
     pub latest_refused: Option<Failure>,
@@ -124,7 +124,7 @@ impl Seen {
         let catalog = Catalog::read(repository, EngineKind::Postgres, &service.name, None).await?;
         let window = window(&catalog, now).await?;
         let lost = catalog.lost_backups(now).await?.to_vec();
-        let lost_log = catalog.lost_log(now).await?.to_vec();
+        let lost_log = told_once(catalog.lost_log(now).await?);
         let headless = catalog.headless(now).await?.to_vec();
         for LostBackup { backup, run, .. } in &lost {
             let service = &service.name;

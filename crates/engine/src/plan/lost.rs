@@ -44,6 +44,11 @@ impl LostLog {
         }
     }
 
+    /// Whether it is of a lineage of the timeline of this one.
+    fn is_beside(&self, branch: &Branch) -> bool {
+        (self.branch.system, self.branch.timeline) == (branch.system, branch.timeline)
+    }
+
     /// What must be there, so that nothing of it is lost.
     pub(crate) fn needed(&self) -> LogRange {
         LogRange {
@@ -223,6 +228,18 @@ impl Known<'_> {
     }
 }
 
+/// Losses without those that another one tells of too. Where nothing tells where one began, it may be of any lineage of its
+/// timeline: what another of them lost before its end is no second loss.
+pub fn told_once(lost: &[LostLog]) -> Vec<LostLog> {
+    let tells_of_both = |other: &LostLog, loss: &LostLog| {
+        let reaches =
+            other.to > loss.to || other.to == loss.to && (loss.from.is_some() || other.branch < loss.branch);
+        other.from.is_none() && other.branch != loss.branch && other.is_beside(&loss.branch) && reaches
+    };
+    let is_told = |loss: &LostLog| lost.iter().any(|other| tells_of_both(other, loss));
+    lost.iter().filter(|loss| !is_told(loss)).cloned().collect()
+}
+
 /// Losses of one branch that touch are one; what reaches further tells of it.
 fn joined(mut lost: Vec<LostLog>) -> Vec<LostLog> {
     lost.sort_by_key(|loss| (loss.range(), loss.told));
@@ -310,20 +327,27 @@ pub(crate) async fn lost_at_attach(
     }
     let source = &log.place().source;
     let streams = StreamsTold::read(log.repository(), source, missed_since(log, now)).await?;
-    let (branch, to) = begins;
+    let (begun, to) = begins;
     if let Some((run, told)) = streams
         .died()
         .or(streams.attached.as_ref().filter(|_| lost.is_empty()))
     {
+        // Where a lineage is known to have reached as far, the run that died stored that one.
+        let reaches = |loss: &&LostLog| loss.is_beside(&begun) && loss.to >= to;
+        let furthest = lost.iter().filter(reaches).max_by_key(|loss| loss.to);
         lost.push(LostLog {
-            branch,
+            branch: furthest.map_or(begun, |loss| loss.branch),
             from: None,
             to,
             told: *told,
             by: format!("the run {run}, which streamed from {told} on,"),
         });
     }
-    Ok(lost)
+    let mut of_branches: BTreeMap<Branch, Vec<LostLog>> = BTreeMap::new();
+    for loss in lost {
+        of_branches.entry(loss.branch).or_default().push(loss);
+    }
+    Ok(of_branches.into_values().flat_map(joined).collect())
 }
 
 /// The end of the lineage that is followed, where it was stored once and is gone.

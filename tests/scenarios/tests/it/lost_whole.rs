@@ -10,7 +10,7 @@ use crate::lost_end::{DEPTHS, START, catalog, planned, shelf, stream, streamed, 
 use crate::shelf::{DAY, SEGMENT, Shelf, Written, branch, name};
 use backstay_engine::jobs::stream::Cadence;
 use backstay_engine::jobs::verify::Depth;
-use backstay_engine::plan::{LostLog, latest_refused, window};
+use backstay_engine::plan::{LostLog, latest_refused, told_once, window};
 use backstay_engine::{ErrorKind, Fact};
 use backstay_repository::EndPoint;
 use backstay_scenarios::Running;
@@ -132,6 +132,48 @@ async fn a_stream_that_died_tells_that_its_log_is_lost_although_not_how_far_it_w
     assert_eq!(refused.kind(), ErrorKind::Integrity, "{refused}");
     assert_found(&shelf, "the log up to ").await;
     assert_forgotten_when_it_would_have_expired(&shelf).await;
+}
+
+/// A second run of the stream that died: neither its end is recorded nor its last index stored.
+async fn died_later(shelf: &Shelf) {
+    stream_again(shelf, 4 * SMALL, 5 * SMALL).await;
+    let mut runs = shelf.names("-stream-");
+    runs.retain(|key| key.as_str().ends_with(".finished"));
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    shelf.remove(runs[1].as_str()).await;
+}
+
+#[tokio::test]
+async fn what_several_witnesses_tell_of_one_loss_is_told_once() {
+    let range = |to| LogRange {
+        from: Position(0),
+        to: Position(to),
+    };
+    for (gone, told) in [
+        // The ranges are there, and of which lineage they are.
+        ("wal-archive/lineage/", range(5 * SMALL)),
+        // Where the run that died had stored is not known; the server goes on later.
+        ("wal-archive/", range(6 * SMALL)),
+    ] {
+        let shelf = streamed_shelf().await;
+        died_later(&shelf).await;
+        shelf.remove("wal-archive/index/").await;
+        shelf.remove(gone).await;
+        let begins = told.to.0;
+        let lost_then = stream_again(&shelf, begins, begins + SMALL).await;
+        let ranges: Vec<LogRange> = lost_then.iter().map(|(range, _)| *range).collect();
+        assert_eq!(ranges, [told], "{gone}: {lost_then:?}");
+        let still: Vec<LogRange> = told_once(&lost(&shelf).await)
+            .iter()
+            .map(LostLog::range)
+            .collect();
+        assert_eq!(still, [told], "{gone}");
+        assert_eq!(
+            stream_again(&shelf, begins + SMALL, begins + 2 * SMALL).await,
+            vec![],
+            "{gone}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::StreamJob;
 use super::attach::Attaching;
 use super::presence::Presence;
 use crate::jobs::losses::{remember, remembered};
-use crate::plan::{lost_at_attach, missed_since, present, rivals, stored_chain};
+use crate::plan::{lost_at_attach, missed_since, present, rivals, stored_chain, told_once};
 use crate::{EngineError, Fact};
 use backstay_repository::{AttachReason, LogStore};
 use backstay_terms::{Branch, LogRange, Position};
@@ -26,10 +26,12 @@ pub(super) async fn tell_lost(
     }
     let known = remembered(repository, &job.name, missed_since(log, now)).await?;
     lost.retain(|loss| !known.iter().any(|known| known.has(loss)));
-    for loss in &lost {
+    for loss in told_once(&lost) {
         let LogRange { from, to } = loss.range();
-        let by = Some(loss.by.clone());
+        let by = Some(loss.by);
         job.observer.observe(&Fact::LogLost { from, to, by });
+    }
+    for loss in &lost {
         presence.told(loss.range());
     }
     match lost.is_empty() {
