@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
+use crate::units::count;
 use backstay_engine::plan::{
     Catalog, ClosedPart, HeadlessBackup, LostBackup, LostLog, Rival, Unread, Unreadable, Window,
     latest_refused, told_once, window,
@@ -159,6 +160,28 @@ impl Seen {
         ))
     }
 
+    /// What is stored of the log and opens with no configured key; none if everything does.
+    pub fn closed_words(&self) -> Option<String> {
+        let ClosedPart { range, why, .. } = self.closed.first()?;
+        Some(format!(
+            "{} of the log cannot be opened, the first from {} to {}: {why}",
+            count(self.closed.len(), "part"),
+            Lsn::from(range.from),
+            Lsn::from(range.to),
+        ))
+    }
+
+    /// Whether no log is stored, and none is known to be lost.
+    pub fn is_without_log(&self) -> bool {
+        self.trouble.is_none() && self.stored_log.is_empty() && self.lost_log.is_empty()
+    }
+
+    /// Whether no backup is stored either, and none is known to be lost.
+    pub fn is_empty(&self) -> bool {
+        let heads = self.heads.is_empty() && self.unread.heads.is_empty();
+        self.is_without_log() && heads && self.lost.is_empty() && self.headless.is_empty()
+    }
+
     /// How much would be lost if the server were lost now.
     pub fn behind(&self, now: Timestamp) -> Option<Duration> {
         let newest = moment(self.window.newest()?);
@@ -170,6 +193,14 @@ impl Seen {
 pub fn lost_json(lost: &LostLog) -> Value {
     json!({
         "lineage": lost.branch.to_string(), "from_lsn": lost.from.map(Lsn::from), "to_lsn": Lsn::from(lost.to), "by": lost.by,
+    })
+}
+
+/// A part of the log that cannot be opened as an object.
+pub fn closed_json(part: &ClosedPart) -> Value {
+    let LogRange { from, to } = part.range;
+    json!({
+        "from_lsn": Lsn::from(from), "to_lsn": Lsn::from(to), "object": part.object, "why": part.why.to_string(),
     })
 }
 

@@ -1,6 +1,9 @@
 //! `status`: can I recover, from when, to when, and is that what was promised.
 //!
 //! Promise: one line per service answers; what is wrong follows with the next command to type.
+//! Not here: what counts as wrong (status::complaints).
+
+mod complaints;
 
 use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, lost_json, moment, show_range};
 use crate::access;
@@ -12,10 +15,11 @@ use crate::render::look::{Look, Mark};
 use crate::render::table::{Column, Table};
 use crate::session::Session;
 use crate::units::{count, print_duration};
-use backstay_engine::plan::{LostLog, show_time};
+use backstay_engine::plan::show_time;
 use backstay_postgres::base_backup::BaseFacts;
 use backstay_repository::RunFinished;
-use backstay_terms::{EngineKind, Lsn};
+use backstay_terms::EngineKind;
+use complaints::Complaint;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -47,13 +51,6 @@ struct Answer {
     rpo: Duration,
     trouble: Option<RunFinished>,
     now: Timestamp,
-}
-
-/// What is not as it should be, and what to type.
-struct Complaint {
-    mark: Mark,
-    what: String,
-    next: String,
 }
 
 impl Answer {
@@ -109,140 +106,6 @@ impl Answer {
             true => "nothing".to_owned(),
             false => parts.join(", "),
         }
-    }
-
-    fn complaints(&self) -> Vec<Complaint> {
-        let service = &self.seen.service;
-        if let Some(trouble) = &self.seen.trouble {
-            return vec![Complaint {
-                mark: Mark::Bad,
-                what: format!("what is stored of it cannot be told: {}", trouble.message),
-                next: format!("backstay verify {service}; {}", trouble.help.join("; ")),
-            }];
-        }
-        let mut complaints: Vec<Complaint> = self.objective_complaint().into_iter().collect();
-        if !self.seen.rivals.is_empty() {
-            let rivals = self.seen.rivals.iter().map(|rival| rival.branch.to_string());
-            let rivals = rivals.collect::<Vec<_>>().join(", ");
-            complaints.push(Complaint {
-                mark: Mark::Bad,
-                what: format!(
-                    "there is more than one history of bytes, and nobody has said which one counts; besides what is shown: {rivals}"
-                ),
-                next: format!(
-                    "backstay lineage list {service}, then backstay lineage adopt {service} LINEAGE"
-                ),
-            });
-        }
-        if !self.seen.window.gaps.is_empty() {
-            let gaps = count(self.seen.window.gaps.len(), "gap");
-            complaints.push(Complaint {
-                mark: Mark::Warning,
-                what: format!("the log has {gaps}"),
-                next: format!("backstay wal gaps {service}"),
-            });
-        }
-        let unreadable = self.seen.unread.objects();
-        if let Some(first) = unreadable.first() {
-            complaints.push(Complaint {
-                mark: Mark::Warning,
-                what: format!(
-                    "{} cannot be opened: {}",
-                    count(unreadable.len(), "backup or lineage record"),
-                    first.why
-                ),
-                next: format!("backstay verify {service}"),
-            });
-        }
-        if let Some(first) = self.seen.closed.first() {
-            complaints.push(Complaint {
-                mark: Mark::Warning,
-                what: format!(
-                    "{} of the log cannot be opened, the first from {} to {}: {}",
-                    count(self.seen.closed.len(), "part"),
-                    Lsn::from(first.range.from),
-                    Lsn::from(first.range.to),
-                    first.why
-                ),
-                next: format!("backstay verify {service}"),
-            });
-        }
-        complaints.extend(self.loss_complaints());
-        if let Some(refused) = &self.seen.latest_refused {
-            let lost = refused.code.exit() == Exit::Integrity;
-            complaints.push(Complaint {
-                mark: if lost { Mark::Bad } else { Mark::Warning },
-                what: format!("--to latest is refused: {}", refused.message),
-                next: refused.help.join("; "),
-            });
-        }
-        if let Some(run) = &self.trouble {
-            let error = run.error.as_deref().unwrap_or("it does not say why");
-            complaints.push(Complaint {
-                mark: Mark::Warning,
-                what: format!("the last {} failed: {error}", run.started.verb),
-                next: format!("backstay show run {}", run.started.run),
-            });
-        }
-        complaints
-    }
-
-    /// A loss is as bad as it can be until a backup has everything that was lost, or is newer.
-    fn loss_complaints(&self) -> Vec<Complaint> {
-        let (service, heads) = (&self.seen.service, &self.seen.heads);
-        let next = || format!("bring it back from a copy of the repository, or: backstay backup {service}");
-        let more = |count: usize| match count {
-            0 | 1 => String::new(),
-            all => format!("; and {} more", all - 1),
-        };
-        let mark = |is_bad: bool| if is_bad { Mark::Bad } else { Mark::Warning };
-        let backup = self.seen.lost.last().map(|lost| Complaint {
-            mark: mark(lost.is_newest),
-            what: lost.words() + &more(self.seen.lost.len()),
-            next: next(),
-        });
-        let headless = self.seen.headless.last().map(|headless| Complaint {
-            mark: mark(headless.is_untold()),
-            what: headless.words(),
-            next: format!("backstay verify {service}; take a new backup: backstay backup {service}"),
-        });
-        let usable = || heads.iter().filter(|head| head.is_usable(self.now));
-        let is_open = |lost: &&LostLog| !usable().any(|head| lost.is_behind(head));
-        let log = &self.seen.lost_log;
-        let worst = log.iter().rfind(is_open).or(log.last());
-        let log = worst.map(|lost| Complaint {
-            mark: mark(is_open(&lost)),
-            what: lost.words() + &more(log.len()),
-            next: next(),
-        });
-        backup.into_iter().chain(headless).chain(log).collect()
-    }
-
-    fn objective_complaint(&self) -> Option<Complaint> {
-        let service = &self.seen.service;
-        let (what, next) = match self.seen.behind(self.now) {
-            None if self.seen.heads.is_empty() => (
-                "nothing can be recovered: there is no backup yet".to_owned(),
-                format!("backstay backup {service}"),
-            ),
-            None => (
-                "nothing can be recovered: no backup is usable".to_owned(),
-                format!("backstay list {service}"),
-            ),
-            Some(behind) if behind > self.rpo => {
-                let over = print_duration(rounded(behind - self.rpo));
-                let next = match self.seen.window.ranges.is_empty() {
-                    true => format!(
-                        "backstay stream {service} (nothing follows the log), then backstay backup {service}"
-                    ),
-                    false => format!("backstay stream {service}, and see that it goes on running"),
-                };
-                (format!("RPO is over its objective by {over}"), next)
-            }
-            Some(_) => return None,
-        };
-        let mark = Mark::Bad;
-        Some(Complaint { mark, what, next })
     }
 }
 

@@ -1,6 +1,6 @@
 //! `wal gaps` and `wal settle`: the stored log itself.
 
-use super::seen::{Seen, chosen, exit_of};
+use super::seen::{Seen, chosen, closed_json, exit_of};
 use crate::access;
 use crate::cli::Services;
 use crate::exit::Exit;
@@ -30,20 +30,23 @@ struct Gaps {
 impl Gaps {
     /// Services of which no log is stored and none is known to be lost.
     fn without_log(&self) -> impl Iterator<Item = &SourceName> {
-        let nothing =
-            |seen: &&Seen| seen.trouble.is_none() && seen.stored_log.is_empty() && seen.lost_log.is_empty();
-        self.seen.iter().filter(nothing).map(|seen| &seen.service)
+        let without = self.seen.iter().filter(|seen| seen.is_without_log());
+        without.map(|seen| &seen.service)
     }
 
-    /// What a table of gaps cannot say of a service, in lines.
-    fn notes(&self) -> String {
-        let without = |service| {
-            format!(
-                "{service}: no log is stored, so it has no gaps: only its backups can be restored; store it with: backstay stream {service}\n"
-            )
+    /// Where there is no gap: of which services the stored log is whole.
+    fn whole(&self) -> String {
+        let stored = self.seen.iter().filter(|seen| !seen.stored_log.is_empty());
+        let (open, closed): (Vec<&Seen>, Vec<&Seen>) = stored.partition(|seen| seen.closed.is_empty());
+        let names: Vec<String> = open.iter().map(|seen| seen.service.to_string()).collect();
+        if open.is_empty() {
+            return String::new();
+        }
+        let of = match closed.is_empty() {
+            true => String::new(),
+            false => format!(" of {}", names.join(", ")),
         };
-        let untold = self.seen.iter().filter_map(Seen::untold_line);
-        self.without_log().map(without).chain(untold).collect()
+        format!("no gaps: the stored log{of} is whole from its first byte to its last\n")
     }
 
     /// Every gap with what tells that it was stored once, and what is lost beside them.
@@ -73,6 +76,26 @@ impl Gaps {
     }
 }
 
+/// What a table of gaps cannot say of a service.
+fn note(seen: &Seen) -> Option<String> {
+    let service = &seen.service;
+    let closed = |words| {
+        format!(
+            "{service}: {words}; no restore crosses what cannot be opened\n  next: backstay verify {service}\n"
+        )
+    };
+    match seen.untold_line() {
+        None if seen.is_empty() => Some(format!(
+            "{service}: nothing is stored of it, neither log nor a backup; begin with: backstay stream {service}, and backstay backup {service}\n"
+        )),
+        None if seen.is_without_log() => Some(format!(
+            "{service}: no log is stored, so it has no gaps: only its backups can be restored; store it with: backstay stream {service}\n"
+        )),
+        None => seen.closed_words().map(closed),
+        untold => untold,
+    }
+}
+
 impl Report for Gaps {
     fn human(&self, look: &Look) -> String {
         let mut table = Table::new([
@@ -94,12 +117,9 @@ impl Report for Gaps {
                 table.render(look)
                     + "points before a gap can be recovered up to it, points after it from the next backup on\n"
             }
-            true if self.seen.iter().any(|seen| !seen.stored_log.is_empty()) => {
-                "no gaps: the stored log is whole from its first byte to its last\n".to_owned()
-            }
-            true => String::new(),
+            true => self.whole(),
         };
-        gaps + &self.notes()
+        gaps + &self.seen.iter().filter_map(note).collect::<String>()
     }
 
     fn json(&self) -> Value {
@@ -113,8 +133,17 @@ impl Report for Gaps {
             let trouble = &seen.trouble.as_ref()?.message;
             Some(json!({ "service": seen.service, "trouble": trouble }))
         };
+        let unreadable = |seen: &Seen| {
+            let of_service = |part| {
+                let mut told = closed_json(part);
+                told["service"] = json!(seen.service);
+                told
+            };
+            seen.closed.iter().map(of_service).collect::<Vec<_>>()
+        };
         json!({
             "gaps": self.all().into_iter().map(gap).collect::<Vec<_>>(),
+            "unreadable": self.seen.iter().flat_map(unreadable).collect::<Vec<_>>(),
             "without_log": self.without_log().collect::<Vec<_>>(),
             "untold": self.seen.iter().filter_map(untold).collect::<Vec<_>>(),
         })

@@ -1,6 +1,6 @@
 //! `window`: the ranges of time that can be recovered, and the gaps between them.
 
-use super::seen::{NO_SERVICES, Seen, exit_of, lost_json, moment, show_range};
+use super::seen::{NO_SERVICES, Seen, closed_json, exit_of, lost_json, moment, show_range};
 use crate::cli::Services;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -94,10 +94,7 @@ impl Report for Windows {
                     "from_lsn": Lsn::from(gap.from), "to_lsn": Lsn::from(gap.to),
                 })).collect::<Vec<_>>(),
                 "lost": seen.lost_log.iter().map(lost_json).collect::<Vec<_>>(),
-                "unreadable": seen.closed.iter().map(|part| json!({
-                    "from_lsn": Lsn::from(part.range.from), "to_lsn": Lsn::from(part.range.to), "object": part.object,
-                    "why": part.why.to_string(),
-                })).collect::<Vec<_>>(),
+                "unreadable": seen.closed.iter().map(closed_json).collect::<Vec<_>>(),
                 "points": seen.window.points.iter().map(|(backup, time)| json!({
                     "backup": backup, "at": show_time(*time),
                 })).collect::<Vec<_>>(),

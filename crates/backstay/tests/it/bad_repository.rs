@@ -50,7 +50,7 @@ fn a_repository_that_is_absent() {
 }
 
 #[test]
-fn log_that_was_never_stored_is_not_called_whole() {
+fn a_service_of_which_nothing_is_stored_has_no_log_that_is_whole() {
     let place = initialised();
     let gaps = place.run("wal gaps");
     let told: serde_json::Value = serde_json::from_str(&place.run("wal gaps --json").out).unwrap();

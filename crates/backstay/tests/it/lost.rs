@@ -152,9 +152,129 @@ async fn log_that_is_lost_of_one_service_is_said_of_it_and_others_are_spoken_of(
     let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
     assert_eq!(
         (&state(&told, "main")["state"], &state(&told, "other")["state"]),
-        (&"warn".into(), &"ok".into())
+        (&"failing".into(), &"ok".into())
     );
     assert_eq!(place.run("restore main --to latest --plan").exit, 11);
+}
+
+/// What a text says after the first of these words, up to the end of the line.
+fn line_after<'a>(text: &'a str, before: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{text}"));
+    rest.lines().next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_epoch_whose_keys_are_gone_is_a_failure_and_its_log_is_not_called_whole() {
+    let (server, place) = scene().await;
+    let stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    backup(&place);
+    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    assert_eq!(status_of(&place).0, "ok");
+    let whole = "no gaps: the stored log is whole from its first byte to its last\n";
+    assert_eq!(place.run("wal gaps").out, whole);
+
+    remove(&place, "wal-archive/keys", "main");
+    let refused = place.run("restore main --to latest --plan --json");
+    assert_eq!(refused.exit, 11, "{}{}", refused.out, refused.err);
+    let (state, said) = status_of(&place);
+    assert_eq!(state, "failing", "{said}");
+    let why = line_after(&said, "✗ main: --to latest is refused: ");
+    assert!(
+        refused.err.contains(why) || refused.out.contains(why),
+        "{why}: {}{}",
+        refused.out,
+        refused.err
+    );
+    let target = line_after(&said, "to the last point before it: ")
+        .split(';')
+        .next()
+        .unwrap();
+    let into = server.room().path().join("before");
+    let run = place.run(&format!(
+        "restore main --confirm --progress none --into {} {target}",
+        into.display()
+    ));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let copy = PgServer::start_on(&into, &[]).await.unwrap();
+    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "100");
+
+    let gaps = place.run("wal gaps");
+    assert!(!gaps.out.contains("whole"), "{}", gaps.out);
+    assert!(
+        gaps.out.contains(" of the log cannot be opened, the first from "),
+        "{}",
+        gaps.out
+    );
+    assert!(gaps.out.contains("next: backstay verify main"), "{}", gaps.out);
+    let told: Value = serde_json::from_str(&place.run("wal gaps --json").out).unwrap();
+    let epoch = told["unreadable"][0]["object"].as_str().unwrap().to_owned();
+    assert_eq!(told["unreadable"][0]["service"], "main");
+    let verified = place.run("verify main --depth list");
+    assert_eq!(verified.exit, 9, "{}", verified.out);
+    let finding = format!("✗ KEY-2  {epoch}: no wrap of its keys is stored: ");
+    let (_, found) = verified
+        .out
+        .split_once(&finding)
+        .unwrap_or_else(|| panic!("{}", verified.out));
+    let next = found.lines().nth(1).unwrap();
+    let wraps = format!(
+        "  next: bring wal-archive/keys/main/{}.* back ",
+        epoch.rsplit_once('/').unwrap().1
+    );
+    assert!(
+        next.starts_with(&wraps) && next.ends_with("backstay backup main"),
+        "{next}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lineage_that_no_record_tells_of_makes_latest_a_failure_that_says_what_to_type() {
+    let (server, place) = scene().await;
+    let stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    backup(&place);
+    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let mut records = Vec::new();
+    files(&place.directory.join("backups/wal-archive/lineage"), &mut records);
+    assert!(!records.is_empty());
+    for record in records {
+        std::fs::write(record, "").unwrap();
+    }
+    let stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    server.sql("INSERT INTO t SELECT generate_series(201, 300)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let (state, said) = status_of(&place);
+    assert_eq!(state, "failing", "{said}");
+    let why = line_after(&said, "✗ main: --to latest is refused: ");
+    assert!(
+        why.starts_with("which lineage of main is the newest cannot be told: "),
+        "{why}"
+    );
+    let refused = place.run("restore main --to latest --plan");
+    assert_eq!(refused.exit, 9, "{}{}", refused.out, refused.err);
+    assert!(refused.err.contains(why), "{}", refused.err);
+    // What it says to type restores what was stored of either.
+    let typed = line_after(&said, "say which one is meant: backstay restore main ");
+    let lineages: Vec<&str> = typed.split(';').next().unwrap().split(" or ").collect();
+    assert_eq!(lineages.len(), 2, "{typed}");
+    let into = server.room().path().join("copy");
+    let restore = |lineage: &str| {
+        place.run(&format!(
+            "restore main --confirm --progress none --into {} {lineage}",
+            into.display()
+        ))
+    };
+    let (first, second) = (restore(lineages[0]), restore(lineages[1]));
+    assert!(first.exit == 0 || second.exit == 0, "{}{}", first.err, second.err);
+    let copy = PgServer::start_on(&into, &[]).await.unwrap();
+    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "200");
 }
 
 /// What status says of `main`: its state, and everything in words.

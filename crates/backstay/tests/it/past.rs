@@ -19,6 +19,13 @@ use std::time::Duration;
 /// In seconds.
 const DAY: i64 = 24 * 3600;
 
+/// No backup is kept for longer than the shortest promise.
+pub const SHORTEST: ClassPolicy = ClassPolicy {
+    weekly: None,
+    daily: None,
+    rest: RetentionClass::Days35,
+};
+
 /// What the configuration says when it says nothing.
 const USUAL: ClassPolicy = ClassPolicy {
     weekly: Some(RetentionClass::Years7),
@@ -68,6 +75,11 @@ impl Past {
 
     /// Takes a backup of the class that the configuration would choose; an hour has passed after it.
     pub async fn backup(&self, server: &PgServer) -> Head {
+        self.backup_by(server, USUAL).await
+    }
+
+    /// The same of the class that a policy chooses.
+    pub async fn backup_by(&self, server: &PgServer, policy: ClassPolicy) -> Head {
         let name = "main".parse().unwrap();
         let now = self.repository.now();
         let heads = rivals(&self.repository, EngineKind::Postgres, &name, now).await;
@@ -80,7 +92,7 @@ impl Past {
                 Arc::new(SystemClock::new()),
             )),
             repository: self.repository.clone(),
-            class: choose(&heads.unwrap(), USUAL, now).class,
+            class: choose(&heads.unwrap(), policy, now).class,
             checkpoint: Checkpoint::Fast,
             rate_max: None,
             scratch,

@@ -2,6 +2,7 @@
 
 use crate::golden::assert_golden;
 use crate::mask::{mask, shape};
+use crate::past::{Past, SHORTEST};
 use crate::program::Place;
 use backstay_clock::{Clock, SystemClock};
 use backstay_testkit::pg::PgServer;
@@ -103,4 +104,39 @@ async fn the_configuration_chooses_the_classes_and_a_service_has_its_own() {
     assert_eq!(classes, counts(&[("1y", 1), ("3y", 1)]));
     assert_eq!(with_its_own, counts(&[("1y", 1), ("35d", 1), ("3y", 1)]));
     assert_golden("retention/configured.txt", &text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_past_their_promise_are_named_with_what_restores_them() {
+    let server = PgServer::start().await;
+    let place = place_with(&server, "");
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+        .await;
+    let past = Past::of(&place, 60).await;
+    past.backup_by(&server, SHORTEST).await;
+    server.sql("INSERT INTO t SELECT 101").await;
+    let newest = past.backup_by(&server, SHORTEST).await.backup;
+    let gaps = place.run("wal gaps");
+    assert!(gaps.out.starts_with("main: no log is stored, "), "{}", gaps.out);
+    let status = place.run("status");
+    let told = format!(
+        "✗ main: nothing can be recovered: there is no backup of main that can be restored; the newest one that is stored, {newest}, is past its promise"
+    );
+    assert!(status.out.contains(&told), "{}", status.out);
+    assert!(!status.out.contains("--to latest is refused"), "{}", status.out);
+    let restores = "or restore that one while it is still there: backstay ";
+    let (_, typed) = status
+        .out
+        .split_once(restores)
+        .unwrap_or_else(|| panic!("{}", status.out));
+    let into = server.room().path().join("copy");
+    let run = place.run(&format!(
+        "{} --confirm --progress none --into {}",
+        typed.lines().next().unwrap(),
+        into.display()
+    ));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let copy = PgServer::start_on(&into, &[]).await.unwrap();
+    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "101");
 }

@@ -271,7 +271,7 @@ async fn log_without_its_keys_is_named_and_no_copy_is_older_than_was_asked_for()
         status.out
     );
     let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();
-    assert_eq!(told["services"][0]["state"], "warn");
+    assert_eq!(told["services"][0]["state"], "failing");
 
     let refused = place.run("restore main --to latest --into never --confirm");
     assert_eq!(refused.exit, 11, "{}", refused.err);
@@ -394,7 +394,7 @@ async fn a_service_of_which_nothing_opens_is_named_and_the_others_are_answered()
         ("list", "other has no backup yet"),
         ("status", "other"),
         ("window", "other"),
-        ("wal gaps", "other: no log is stored"),
+        ("wal gaps", "other: nothing is stored of it, "),
     ] {
         let run = place.run(verb);
         assert_eq!(run.exit, 3, "{verb}: {}{}", run.out, run.err);

@@ -10,14 +10,14 @@ use super::headless::refuse_if_newer_is_untold;
 use super::lost::{LostWhole, because_lost, lost_end, lost_whole, refusal_of};
 use super::lost_backups::refuse_if_newer_is_lost;
 use super::resolve::last_record;
-use super::restore::{Request, show_time, stretch_of};
+use super::restore::{Request, nothing_usable, show_time, stretch_of};
 use super::two_servers::refuse_two_servers;
 use crate::{EngineError, Side};
 use backstay_repository::{Head, HeadLog, RepositoryError};
 use backstay_terms::{LogRange, Lsn, RecoveryTarget};
 use jiff::Timestamp;
 
-/// Why `latest` is refused, if it is; none also where nothing at all can be recovered.
+/// Why `latest` is refused, if it is; none also where no backup is stored at all.
 ///
 /// # Errors
 /// Whatever reading facts of the log says.
@@ -33,6 +33,7 @@ pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<
             Ok(()) => return Ok(None),
             Err(
                 error @ (EngineError::Unreachable { .. }
+                | EngineError::NoSuchThing { .. }
                 | EngineError::Unreadable { .. }
                 | EngineError::Lost { .. }
                 | EngineError::Repository(RepositoryError::TwoServers { .. })
@@ -44,14 +45,19 @@ pub async fn latest_refused(catalog: &Catalog, now: Timestamp) -> Result<Option<
 }
 
 async fn refuse_newest(catalog: &Catalog, request: &Request) -> Result<(), EngineError> {
+    catalog.unread.refuse(catalog, request)?;
     refuse_two_servers(catalog, None)?;
     let Some((head, log)) = newest(catalog, request.now).await? else {
-        return Ok(());
+        return match catalog.heads.is_empty() {
+            true => Ok(()),
+            false => Err(nothing_usable(catalog, request)),
+        };
     };
     let stretch = stretch_of(catalog, head, log).await?;
     refuse_unless_last(catalog, request, (head, log), stretch).await?;
     refuse_if_newer_is_lost(catalog, request, head).await?;
-    refuse_if_newer_is_untold(catalog, request, head).await
+    refuse_if_newer_is_untold(catalog, request, head).await?;
+    catalog.unread.refuse_older(catalog, request, log, stretch).await
 }
 
 /// The newest usable backup that is not of another lineage.

@@ -429,7 +429,8 @@ fn before_every_base(catalog: &Catalog, request: &Request, oldest: Option<&Head>
     }
 }
 
-fn nothing_usable(catalog: &Catalog, request: &Request) -> EngineError {
+/// Why no backup serves, with what may be restored by its name.
+pub(super) fn nothing_usable(catalog: &Catalog, request: &Request) -> EngineError {
     let source = &catalog.source;
     let mut what = format!("there is no backup of {source} that can be restored");
     let mut advice = format!("take one: backstay backup {source}");
@@ -439,7 +440,9 @@ fn nothing_usable(catalog: &Catalog, request: &Request) -> EngineError {
             what += &format!(
                 "; in the newest one that is stored, {backup}, files were damaged at the server already"
             );
-            advice += &format!("; or restore those as they are: --to immediate --base {backup}");
+            advice += &format!(
+                "; or restore those as they are: backstay restore {source} --to immediate --base {backup}"
+            );
         }
         Some(head) if !head.is_usable(request.now) => {
             what += &format!(
@@ -447,7 +450,7 @@ fn nothing_usable(catalog: &Catalog, request: &Request) -> EngineError {
                 head.backup
             );
             advice += &format!(
-                "; or restore that one while it is still there: --base {}",
+                "; or restore that one while it is still there: backstay restore {source} --base {}",
                 head.backup
             );
         }

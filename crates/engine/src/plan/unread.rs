@@ -221,7 +221,10 @@ impl Unread {
                     "which lineage of {source} is the newest cannot be told: a record of one cannot be opened"
                 ),
                 why: record.why.clone(),
-                advice: format!("say which one is meant: {}", lineages.join(" or ")),
+                advice: format!(
+                    "say which one is meant: backstay restore {source} {}; what is damaged: backstay verify {source}",
+                    lineages.join(" or ")
+                ),
             });
         }
         Ok(())

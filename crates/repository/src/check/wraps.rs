@@ -60,7 +60,12 @@ impl Repository {
             let envelope = EnvelopePlace::epoch(engine, source, epoch);
             if !known.contains(&envelope) {
                 let what = format!("no wrap of its keys is stored: {count} of its ranges cannot be opened");
-                findings.push(CheckFinding::new(&envelope.name, Invariant::Key2, what));
+                let next = format!(
+                    "bring {}* back from a copy of the repository; a stream of {source} that has run since before they went stores \
+                     those of its own epoch again within the hour, or when it is stopped; else: backstay backup {source}",
+                    envelope.prefix()?.as_str()
+                );
+                findings.push(CheckFinding::new(&envelope.name, Invariant::Key2, what).then(next));
             }
         }
         Ok(findings)

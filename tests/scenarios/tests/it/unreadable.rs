@@ -7,7 +7,7 @@ use crate::shelf::{DAY, SEGMENT, Shelf, branch, name};
 use backstay_engine::jobs::expire::ExpireJob;
 use backstay_engine::jobs::fetch::{FetchJob, Fetched};
 use backstay_engine::plan::retention::ExpiryPolicy;
-use backstay_engine::plan::{Catalog, Request, plan, window};
+use backstay_engine::plan::{Catalog, Request, latest_refused, plan, window};
 use backstay_engine::{EngineError, ErrorKind, Silent};
 use backstay_postgres::wal::PostgresLog;
 use backstay_repository::{EndPoint, Head};
@@ -175,6 +175,7 @@ async fn without_the_newest_backup_latest_goes_on_where_the_log_proves_it_and_is
         assert!(refused.to_string().starts_with(&begins), "{refused}");
         assert!(refused.to_string().contains(&named), "{refused}");
         assert!(refused.advice().contains("--to \""), "{}", refused.advice());
+        assert_eq!(said(&shelf).await, Some((kind, refused.to_string())), "{blow:?}");
         // Whoever names a base, or asks for no more than a base, has it.
         let by_name = chosen(&shelf, RecoveryTarget::Latest, Some(&older.backup)).await;
         assert_eq!(by_name.unwrap(), older.backup);
@@ -186,6 +187,7 @@ async fn without_the_newest_backup_latest_goes_on_where_the_log_proves_it_and_is
         shelf.mark_at(branch(1, 1), 2 * SEGMENT, micros(now)).await;
         let goes_on = chosen(&shelf, RecoveryTarget::Latest, None).await;
         assert_eq!(goes_on.unwrap(), older.backup, "{blow:?}");
+        assert_eq!(said(&shelf).await, None, "{blow:?}");
     }
 }
 
@@ -198,6 +200,7 @@ async fn latest_of_a_source_that_never_streamed_does_not_fall_back_behind_its_ne
     Blow::HeadFlipped.befall(&shelf, &newer).await;
     let refused = chosen(&shelf, RecoveryTarget::Latest, None).await.unwrap_err();
     assert!(refused.to_string().contains(newer.backup.as_str()), "{refused}");
+    assert_eq!(said(&shelf).await, Some((refused.kind(), refused.to_string())));
     Blow::HeadFlipped.befall(&shelf, &older).await;
     let refused = chosen(&shelf, RecoveryTarget::Immediate, None).await.unwrap_err();
     assert!(
@@ -216,6 +219,7 @@ async fn where_every_backup_is_past_its_promise_the_newest_is_named_and_serves_w
     let refused = chosen(&shelf, RecoveryTarget::Latest, None).await.unwrap_err();
     let base = format!("--base {}", newer.backup);
     assert!(refused.advice().contains(&base), "{refused}");
+    assert_eq!(said(&shelf).await, Some((refused.kind(), refused.to_string())));
     let named = chosen(&shelf, RecoveryTarget::Latest, Some(&newer.backup)).await;
     assert_eq!(named.unwrap(), newer.backup);
 }
@@ -264,6 +268,14 @@ async fn lose_month(shelf: &Shelf, number: usize) {
     shelf.memory.delete(&keys[number]).await.unwrap();
 }
 
+/// What `status` says of the newest point.
+async fn said(shelf: &Shelf) -> Option<(ErrorKind, String)> {
+    let catalog = read(shelf, None).await.unwrap();
+    let now = shelf.open().await.now();
+    let refused = latest_refused(&catalog, now).await.unwrap()?;
+    Some((refused.kind(), refused.to_string()))
+}
+
 #[tokio::test]
 async fn the_lost_keys_of_a_month_of_facts_stop_no_plan_that_can_be_told_without_its_records() {
     for month in [0, 1] {
@@ -301,11 +313,12 @@ async fn a_newest_lineage_that_cannot_be_told_must_be_named() {
         assert_eq!(
             refused.advice(),
             format!(
-                "say which one is meant: --lineage {} or --lineage {}",
+                "say which one is meant: backstay restore orders --lineage {} or --lineage {}; what is damaged: backstay verify orders",
                 branch(1, 1),
                 branch(1, 2)
             )
         );
+        assert_eq!(said(&shelf).await, Some((refused.kind(), refused.to_string())));
         let catalog = read(&shelf, Some(branch(1, 2))).await.unwrap();
         let request = Request {
             target: RecoveryTarget::Latest,
