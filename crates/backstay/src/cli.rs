@@ -10,6 +10,7 @@ use crate::render::printer::{Format, Loudness};
 use crate::render::progress::ProgressWanted;
 use backstay_terms::{BackupId, Branch, Lsn, RetentionClass, SourceName};
 use clap::{ArgAction, Args, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,16 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the arguments of the process, its own name first.
+    ///
+    /// # Errors
+    /// What clap does not understand, or was asked to show.
+    pub fn read(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(with_points(arguments))
+    }
 }
 
 /// Options of every command.
@@ -512,6 +523,26 @@ pub struct Demo {
     /// Leave everything in place to look at; the restored server goes on running
     #[arg(long)]
     pub keep: bool,
+}
+
+/// The arguments, with a point such as `-5 min` made one word with its `--to`: clap takes what begins with a minus for an option.
+fn with_points(arguments: &[OsString]) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        match joined.last_mut() {
+            Some(to) if to == "--to" && is_length_ago(argument) => {
+                to.push("=");
+                to.push(argument);
+            }
+            _ => joined.push(argument.clone()),
+        }
+    }
+    joined
+}
+
+fn is_length_ago(argument: &OsStr) -> bool {
+    let length = argument.to_str().and_then(|text| text.trim().strip_prefix('-'));
+    length.is_some_and(|length| length.trim_start().starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn port(text: &str) -> Result<u16, String> {

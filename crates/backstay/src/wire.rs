@@ -20,7 +20,6 @@ use crate::time::Zone;
 use crate::usage::{self, Said};
 use crate::wal_fetch_guard::{self, Discipline};
 use backstay_clock::SystemClock;
-use clap::Parser;
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -64,7 +63,7 @@ fn guarded(arguments: &[OsString]) -> u8 {
 }
 
 fn run(arguments: &[OsString]) -> Ending {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::read(arguments) {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error, arguments),
     };

@@ -14,7 +14,7 @@ use jiff::tz::Offset;
 pub(super) enum Phrase {
     /// `now`.
     Now,
-    /// `10 min ago`: a length before now.
+    /// `10 min ago` or `-10 min`: a length before now.
     Ago(SignedDuration),
     /// `2026-11-22T14:05:00Z`: a date and time with its offset.
     Absolute(DateTime, Offset),
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<Phrase, TimeError> {
     if trimmed == "now" {
         return Ok(Phrase::Now);
     }
-    if let Some(length) = trimmed.strip_suffix(" ago") {
+    if let Some(length) = trimmed.strip_suffix(" ago").or_else(|| trimmed.strip_prefix('-')) {
         return ago(text, length);
     }
     for (word, days_back) in [("today", 0), ("yesterday", 1)] {

@@ -26,6 +26,8 @@ fn each_form_is_read_in_its_zone() {
         ("2h ago", "2026-11-23T08:00:00Z"),
         ("1h30m ago", "2026-11-23T08:30:00Z"),
         ("1 day ago", "2026-11-22T10:00:00Z"),
+        ("-5 min", "2026-11-23T09:55:00Z"),
+        ("-1h30m", "2026-11-23T08:30:00Z"),
         ("yesterday 14:00", "2026-11-22T13:00:00Z"),
         ("today 09:30", "2026-11-23T08:30:00Z"),
         ("today 09:30:15.5", "2026-11-23T08:30:15.5Z"),
@@ -94,6 +96,11 @@ fn what_is_no_time_says_why() {
         (
             "2026-11-22 14:05+1",
             "\"+1\" is not an offset such as Z or +01:00".to_owned(),
+        ),
+        ("-5", "\"5\" lacks a unit: 5s, 5min, 5h or 5d".to_owned()),
+        (
+            "-5 min ago",
+            "\"-5 min\" is not a duration such as 1h: it does not begin with a number".to_owned(),
         ),
         ("10 ago", "\"10\" lacks a unit: 10s, 10min, 10h or 10d".to_owned()),
         (
@@ -192,13 +199,16 @@ fn a_target_is_echoed_resolved() {
         "2026-11-22T13:05:00Z  (\"yesterday 14:05\", your zone Europe/Berlin)"
     );
     assert_eq!(echo("10 min ago"), "2026-11-23T09:50:00Z  (\"10 min ago\")");
+    assert_eq!(echo("-10 min"), "2026-11-23T09:50:00Z  (\"-10 min\")");
 }
 
 #[test]
 fn a_misspelt_word_is_noticed() {
-    let failure = read_target("lastest", now(), &berlin).unwrap_err();
-    assert_eq!(failure.code, Code::TimeUnreadable);
-    assert_eq!(failure.help.last().unwrap(), "did you mean latest?");
+    for word in ["lastest", "Latest", "LATEST"] {
+        let failure = read_target(word, now(), &berlin).unwrap_err();
+        assert_eq!(failure.code, Code::TimeUnreadable);
+        assert_eq!(failure.help.last().unwrap(), "did you mean latest?");
+    }
     let failure = read_target("0/3000028", now(), &berlin).unwrap_err();
     assert_eq!(failure.help.last().unwrap(), "did you mean lsn:0/3000028?");
     let failure = read_target("lsn:xyz", now(), &berlin).unwrap_err();

@@ -20,6 +20,8 @@ fn usage_errors_have_the_form_of_every_other_error() {
         "restore --to latest",
         "lineage adopt",
         "restore main --to latest --into copy --start --wait 0s",
+        "restore main --to --into copy",
+        "restore main --to -c other.yaml --into copy",
         "--json --wrong",
         "--json",
     ] {
