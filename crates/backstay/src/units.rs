@@ -1,10 +1,12 @@
 //! Durations and sizes as people write them: `1h30m`, `10GiB`.
 //!
-//! Promise: a number without a unit is refused, and so is a unit that could mean two things; printing gives back what
-//! would be read.
+//! Promise: a number without a unit is refused, and so is a unit that could mean two things; what is printed (backstay-clock)
+//! would be read as the same.
 
 use backstay_terms::ByteCount;
 use std::time::Duration;
+
+pub use backstay_clock::print_duration;
 
 /// A text is not a duration or a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,19 +100,6 @@ pub fn size(text: &str) -> Result<ByteCount, UnitError> {
         .checked_mul(factor)
         .map(ByteCount)
         .ok_or_else(|| too_large(text))
-}
-
-/// A duration in the largest units that divide it: `1h30m`, `7d`.
-pub fn print_duration(length: Duration) -> String {
-    let mut seconds = length.as_secs();
-    let mut text = String::new();
-    for (unit, factor) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
-        if seconds >= factor {
-            text += &format!("{}{unit}", seconds / factor);
-            seconds %= factor;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// A number of things: `1 key`, `2 keys`.

@@ -7,6 +7,7 @@
 mod backoff;
 mod chance;
 mod deadline;
+mod printed;
 #[cfg(any(test, feature = "testing"))]
 mod sim;
 mod system;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 pub use backoff::Backoff;
 pub use chance::{Chance, SeededChance};
 pub use deadline::Deadline;
+pub use printed::print_duration;
 #[cfg(any(test, feature = "testing"))]
 pub use sim::SimClock;
 pub use system::SystemClock;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use backstay_clock::print_duration;
 use backstay_source::{Retry, SourceError, SourceErrorKind};
 
 use crate::conninfo::ConninfoError;
@@ -27,7 +28,7 @@ pub enum PostgresError {
         source: io::Error,
     },
     /// The peer did not answer in time.
-    #[error("{host} did not answer within {waited:?} while {doing}")]
+    #[error("{host} did not answer within {} while {doing}", print_duration(*.waited))]
     Timeout {
         /// Address as in the connection string.
         host: String,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use backstay_clock::print_duration;
+
 use crate::{Call, KeyFault, Operation};
 
 /// An error of a store. `detail` is the store's own text, for people only.
@@ -49,7 +51,7 @@ pub enum StoreError {
         detail: String,
     },
     /// No answer in time. What a put did is unknown.
-    #[error("cannot {call}: no answer within {} ms", .after.as_millis())]
+    #[error("cannot {call}: no answer within {}", print_duration(*.after))]
     Timeout {
         /// The call that failed.
         call: Call,

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstay_clock::print_duration;
 use backstay_source::{SourceError, SourceErrorKind};
 use backstay_terms::ByteCount;
 
@@ -236,7 +237,7 @@ pub enum RestoreError {
         said: String,
     },
     /// Too slow.
-    #[error("{}: the restored server did not {what} within {waited:?}; last seen: {seen}", .directory.display())]
+    #[error("{}: the restored server did not {what} within {}; last seen: {seen}", .directory.display(), print_duration(*.waited))]
     Deadline {
         /// The target.
         directory: PathBuf,
@@ -340,5 +341,27 @@ impl RestoreError {
 impl From<RestoreError> for SourceError {
     fn from(error: RestoreError) -> Self {
         SourceError::new(error.kind(), error.to_string(), error.advice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_was_waited_is_told_in_the_units_of_people() {
+        let waited = |waited| RestoreError::Deadline {
+            directory: "/copy".into(),
+            what: "reach its target",
+            waited,
+            seen: "it did not answer".to_owned(),
+        };
+        let text = |length| {
+            format!(
+                "/copy: the restored server did not reach its target within {length}; last seen: it did not answer"
+            )
+        };
+        assert_eq!(waited(Duration::from_secs(14_400)).to_string(), text("4h"));
+        assert_eq!(waited(Duration::from_nanos(1)).to_string(), text("1ms"));
     }
 }
