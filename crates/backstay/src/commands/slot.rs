@@ -61,25 +61,39 @@ impl Report for Shown {
         let active = match state.use_now {
             SlotUse::Active => "in use",
             SlotUse::Idle => "nobody streams from it",
+            SlotUse::Untold => "the server told only where it stands, as no ordinary connection was let in",
         };
-        let status = state.wal_status.as_deref().unwrap_or("nothing reserved yet");
+        let status = match (&state.wal_status, state.restart) {
+            (Some(status), _) => format!(" ({status})"),
+            (None, Some(_)) => String::new(),
+            (None, None) => " (nothing reserved yet)".to_owned(),
+        };
         let restart = state.restart.map_or("-".to_owned(), |lsn| lsn.to_string());
         let kept = state
             .kept
             .map_or("-".to_owned(), |bytes| ByteCount(bytes).to_string());
-        format!("slot      {slot}: {active}\nkeeps     WAL from {restart} on, {kept} ({status})\n")
+        format!("slot      {slot}: {active}\nkeeps     WAL from {restart} on, {kept}{status}\n")
     }
 
     fn json(&self) -> Value {
         let state = self.state.as_ref().map(|state| {
             json!({
-                "active": state.use_now == SlotUse::Active,
+                "active": in_use(state.use_now),
                 "restart_lsn": state.restart,
                 "kept_bytes": state.kept,
                 "wal_status": state.wal_status,
             })
         });
         json!({ "service": self.service, "slot": self.slot, "state": state })
+    }
+}
+
+/// None: it was not told.
+fn in_use(use_now: SlotUse) -> Option<bool> {
+    match use_now {
+        SlotUse::Active => Some(true),
+        SlotUse::Idle => Some(false),
+        SlotUse::Untold => None,
     }
 }
 

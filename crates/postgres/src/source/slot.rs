@@ -3,12 +3,16 @@
 //! Promise: reads only.
 //! Not here: making and dropping it (replication::command).
 
+use backstay_source::SourceErrorKind;
 use backstay_terms::Lsn;
 
 use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::PostgresError;
-use crate::replication::command::{SlotName, literal};
+use crate::replication::command::{
+    SlotName, SlotPosition, identify_system, literal, read_slot, server_version,
+};
+use crate::replication::version::{Dialect, SlotReading};
 
 /// A physical slot as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +23,7 @@ pub struct SlotState {
     pub restart: Option<Lsn>,
     /// Bytes of WAL that the server keeps because of it.
     pub kept: Option<u64>,
-    /// `reserved`, `extended`, `unreserved` or `lost`; none before the first use.
+    /// `reserved`, `extended`, `unreserved` or `lost`; none before the first use, and over a replication connection.
     pub wal_status: Option<String>,
 }
 
@@ -30,11 +34,49 @@ pub enum SlotUse {
     Active,
     /// Nobody does.
     Idle,
+    /// A replication connection does not tell.
+    Untold,
 }
 
-/// Asks on an ordinary connection.
+/// Asks on an ordinary connection. Where none is let in, as for a role that has only a `replication` line in pg_hba.conf, servers
+/// of 15 and later answer on a replication connection, with less.
 pub(super) async fn state(conninfo: &Conninfo, name: &SlotName) -> Result<Option<SlotState>, PostgresError> {
-    let mut connection = Connection::connect(conninfo, Mode::Sql).await?;
+    match Connection::connect(conninfo, Mode::Sql).await {
+        Ok(connection) => state_in_view(connection, name).await,
+        Err(refused) if refused.kind() == SourceErrorKind::Unreachable => Err(refused),
+        Err(refused) => match replication_that_tells(conninfo).await {
+            Some(connection) => state_by_command(connection, name).await,
+            None => Err(refused),
+        },
+    }
+}
+
+/// A replication connection to a server that has `READ_REPLICATION_SLOT`.
+async fn replication_that_tells(conninfo: &Conninfo) -> Option<Connection> {
+    let connection = Connection::connect(conninfo, Mode::Replication).await.ok()?;
+    let dialect = Dialect::of(server_version(&connection).ok()?).ok()?;
+    (dialect.reads_slots() == SlotReading::Command).then_some(connection)
+}
+
+async fn state_by_command(
+    mut connection: Connection,
+    name: &SlotName,
+) -> Result<Option<SlotState>, PostgresError> {
+    let position = read_slot(&mut connection, name).await?;
+    let flushed = identify_system(&mut connection).await?.flushed;
+    connection.close().await;
+    Ok(position.map(|SlotPosition { restart, .. }| SlotState {
+        use_now: SlotUse::Untold,
+        restart,
+        kept: restart.map(|restart| flushed.0.saturating_sub(restart.0)),
+        wal_status: None,
+    }))
+}
+
+async fn state_in_view(
+    mut connection: Connection,
+    name: &SlotName,
+) -> Result<Option<SlotState>, PostgresError> {
     let name = literal(name.as_str());
     // A standby has no current position of its own writing; its replayed one is what its slots are measured by.
     let sql = format!(

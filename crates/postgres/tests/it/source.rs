@@ -1,15 +1,16 @@
 //! The ports over a real server.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use backstay_clock::SystemClock;
-use backstay_postgres::PostgresSource;
 use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::Slot;
+use backstay_postgres::{PostgresSource, SlotUse};
 use backstay_source::{
     BaseStep, Finding, LogOffer, LogStep, Preceding, Resume, Severity, Source, SourceErrorKind,
 };
-use backstay_testkit::pg::{PgOptions, PgServer, parse};
+use backstay_testkit::pg::{PgOptions, PgServer, Room, parse, programs_of};
 
 use crate::received::request;
 
@@ -125,4 +126,59 @@ async fn what_stops_a_backup_is_found_with_what_to_type() {
         nobody[0].what,
         "cannot connect to /nowhere:5432: No such file or directory (os error 2)"
     );
+}
+
+/// A server that lets the role `copier` in for replication alone.
+async fn with_a_copier(programs: Option<PathBuf>) -> (PgServer, PostgresSource) {
+    let server = PgServer::start_with(PgOptions {
+        hba: vec!["local all copier reject".to_owned()],
+        programs,
+        ..PgOptions::default()
+    })
+    .await;
+    server.sql("CREATE ROLE copier LOGIN REPLICATION").await;
+    let source = source(&server.conninfo_text().replace("user=postgres", "user=copier"));
+    (server, source)
+}
+
+const MAKE_SLOT: &str = "SELECT pg_create_physical_replication_slot('backstay', true)";
+
+#[tokio::test]
+async fn a_role_that_may_only_replicate_is_told_where_the_slot_stands() {
+    let (server, source) = with_a_copier(None).await;
+    assert_eq!(source.slot_state().await.unwrap(), None);
+    server.sql(MAKE_SLOT).await;
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+        .await;
+    let kept = "SELECT pg_current_wal_flush_lsn() - restart_lsn FROM pg_replication_slots";
+    let before: u64 = server.value(kept).await.parse().unwrap();
+    let state = source.slot_state().await.unwrap().unwrap();
+    let after: u64 = server.value(kept).await.parse().unwrap();
+    assert!(
+        before > 0 && (before..=after).contains(&state.kept.unwrap()),
+        "{state:?}"
+    );
+    let restart = server.value("SELECT restart_lsn FROM pg_replication_slots").await;
+    assert_eq!(state.restart.unwrap().to_string(), restart);
+    assert_eq!((state.use_now, state.wal_status), (SlotUse::Untold, None));
+    // Whoever is let in is told more.
+    let state = self::source(&server.conninfo_text())
+        .slot_state()
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(state.use_now, SlotUse::Idle);
+    assert_eq!(state.wal_status.as_deref(), Some("reserved"));
+}
+
+/// Such a server tells it in a view alone.
+#[tokio::test]
+async fn a_role_that_may_only_replicate_hears_from_postgresql_14_why_it_is_not_let_in() {
+    let room = Room::new();
+    let (server, source) = with_a_copier(Some(programs_of(14, &room))).await;
+    server.sql(MAKE_SLOT).await;
+    let error = source.slot_state().await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Unauthenticated);
+    assert!(error.what.contains("pg_hba.conf rejects connection"), "{error}");
 }
