@@ -45,6 +45,16 @@ pub enum PostgresError {
         /// What was refused.
         reason: String,
     },
+    /// Nobody who is trusted stands behind the server's certificate.
+    #[error("TLS with {host}: the server's certificate {certificate} {trusted}")]
+    TlsUntrusted {
+        /// Address as in the connection string.
+        host: String,
+        /// What it is instead.
+        certificate: Untrusted,
+        /// Where the trusted ones came from: a file, or words for the system's.
+        trusted: String,
+    },
     /// The server's certificate names no host in a subject alternative name.
     #[error("TLS with {host}: the certificate has only a common name, no subject alternative name")]
     TlsCommonNameOnly {
@@ -205,6 +215,18 @@ impl PostgresError {
             Self::Tls { .. } => {
                 "set sslrootcert to the authority that signed the server's certificate, and use the host name in it"
             }
+            Self::TlsUntrusted {
+                certificate: Untrusted::SelfSigned,
+                ..
+            } => {
+                "copy that certificate here (at the server, SHOW ssl_cert_file names it) and add sslrootcert=FILE to the connection string"
+            }
+            Self::TlsUntrusted {
+                certificate: Untrusted::Foreign,
+                ..
+            } => {
+                "add sslrootcert=FILE to the connection string, with the certificate of the authority that signed the server's"
+            }
             Self::TlsCommonNameOnly { .. } => {
                 "make a certificate with a name: openssl req -x509 -addext subjectAltName=DNS:HOST …"
             }
@@ -261,6 +283,7 @@ impl PostgresError {
             Self::NoReplication { .. } | Self::WalSendersTooFew { .. } => SourceErrorKind::Refused,
             Self::Conninfo(_)
             | Self::Tls { .. }
+            | Self::TlsUntrusted { .. }
             | Self::TlsCommonNameOnly { .. }
             | Self::TlsRefused { .. } => SourceErrorKind::Refused,
             Self::Server { sqlstate, .. } => sqlstate.kind(),
@@ -357,6 +380,17 @@ impl fmt::Display for Tail<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// What a certificate is that no configured authority stands behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Untrusted {
+    /// It is signed with its own key.
+    #[error("is self-signed, and is not one of")]
+    SelfSigned,
+    /// Somebody else signed it.
+    #[error("was signed by none of")]
+    Foreign,
 }
 
 /// How bad a server's message is. Source: PostgreSQL manual, "Error and Notice Message Fields", field V.

@@ -22,6 +22,6 @@ pub mod wire;
 
 pub use connection::{Answer, Connection, CopyBoth, CopyBothMessage, CopyBothStart, Mode};
 pub use conninfo::Conninfo;
-pub use error::{PostgresError, Severity, SqlState};
+pub use error::{PostgresError, Severity, SqlState, Untrusted};
 pub use restore::{PostgresDirectory, Reserved, RestoreOptions};
 pub use source::{PostgresSource, SlotState, SlotUse};

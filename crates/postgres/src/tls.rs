@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::conninfo::{Host, HostAddress, SslMode, TlsFiles};
 use crate::error::PostgresError;
-use verifier::{Check, Verifier};
+use verifier::{Check, CommonNameOnly, Verifier};
 
 /// Encrypts a socket; also gives the hash that ties SCRAM to this channel, where one is defined.
 pub(crate) async fn handshake(
@@ -37,7 +37,7 @@ pub(crate) async fn handshake(
     let config = config(mode, files).map_err(failed)?;
     let name = server_name(host).map_err(failed)?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    let stream = stream.map_err(|error| refused(host, &error))?;
+    let stream = stream.map_err(|error| refused(host, files, &error))?;
     let leaf = stream
         .get_ref()
         .1
@@ -47,23 +47,40 @@ pub(crate) async fn handshake(
     Ok((stream, binding))
 }
 
-fn refused(host: &Host, error: &std::io::Error) -> PostgresError {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(inner) if verifier::is_common_name_only(inner) => {
-            PostgresError::TlsCommonNameOnly { host: host.display() }
-        }
-        Some(inner) => PostgresError::Tls {
-            host: host.display(),
-            reason: inner.to_string(),
+fn refused(host: &Host, files: &TlsFiles, error: &std::io::Error) -> PostgresError {
+    let host = host.display();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) = inner else {
+        let reason = error.to_string();
+        return PostgresError::Tls { host, reason };
+    };
+    if why.is::<CommonNameOnly>() {
+        return PostgresError::TlsCommonNameOnly { host };
+    }
+    match why.downcast_ref() {
+        Some(untrusted) => PostgresError::TlsUntrusted {
+            host,
+            certificate: *untrusted,
+            trusted: trusted(files),
         },
         None => PostgresError::Tls {
-            host: host.display(),
-            reason: error.to_string(),
+            host,
+            reason: format!("the server's certificate cannot be used: {why}"),
         },
     }
+}
+
+/// Where the roots came from, in words.
+fn trusted(files: &TlsFiles) -> String {
+    match root_file(files) {
+        Some(path) => format!("those in {}", path.display()),
+        None => "the system's authorities".to_owned(),
+    }
+}
+
+/// The file of the roots; none: the system's.
+fn root_file(files: &TlsFiles) -> Option<&Path> {
+    files.root.as_deref().filter(|path| path.as_os_str() != "system")
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, String> {
@@ -105,10 +122,10 @@ fn check(mode: SslMode, files: &TlsFiles) -> Check {
 }
 
 fn roots(mode: SslMode, files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, String> {
-    match (check(mode, files), &files.root) {
+    match (check(mode, files), root_file(files)) {
         (Check::Nothing, _) => Ok(Vec::new()),
-        (_, Some(path)) if path.as_os_str() != "system" => certificates(path),
-        _ => {
+        (_, Some(path)) => certificates(path),
+        (_, None) => {
             let found = rustls_native_certs::load_native_certs();
             match found.certs.is_empty() {
                 true => Err("the system has no trusted authorities; set sslrootcert".to_owned()),

@@ -1,4 +1,4 @@
-//! As much of DER as a certificate's signature algorithm and dates need.
+//! As much of DER as a certificate's signature algorithm, names and dates need.
 //!
 //! Promise: never panics; anything that is not minimal DER gives `None`.
 //! Not here: what certificates mean.
@@ -66,15 +66,27 @@ pub(super) fn certificate(der: &[u8]) -> Option<Certificate<'_>> {
 
 /// notBefore and notAfter as seconds since 1970.
 pub(super) fn validity(body: &[u8]) -> Option<(i64, i64)> {
-    let mut fields = Elements(body);
-    let mut field = fields.next()?;
-    // The version is optional; serial number, signature algorithm and issuer come before the dates.
-    if field.tag == 0xa0 {
-        field = fields.next()?;
-    }
-    let (_serial, _algorithm, _issuer) = (field, fields.next()?, fields.next()?);
+    let mut fields = from_issuer(body)?;
+    let _issuer = fields.next()?;
     let mut dates = Elements(fields.next_tagged(SEQUENCE)?);
     Some((time(dates.next()?)?, time(dates.next()?)?))
+}
+
+/// Whether issuer and subject are one.
+pub(super) fn is_self_issued(body: &[u8]) -> Option<bool> {
+    let mut fields = from_issuer(body)?;
+    let (issuer, _dates, subject) = (fields.next()?, fields.next()?, fields.next()?);
+    Some(issuer == subject)
+}
+
+/// The fields from the issuer on: the version, which is optional, serial number and signature algorithm come before.
+fn from_issuer(body: &[u8]) -> Option<Elements<'_>> {
+    let mut fields = Elements(body);
+    if fields.next()?.tag == 0xa0 {
+        let _serial = fields.next()?;
+    }
+    let _algorithm = fields.next()?;
+    Some(fields)
 }
 
 fn time(element: Element<'_>) -> Option<i64> {

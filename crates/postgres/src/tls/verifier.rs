@@ -14,6 +14,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
 use super::der;
+use crate::error::Untrusted;
 
 /// How much of a certificate is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +32,13 @@ pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
 }
 
+/// The certificate names its host only in the way of the last century.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate has only a common name")]
-struct CommonNameOnly;
+pub(super) struct CommonNameOnly;
 
-/// Whether a handshake failed because the certificate names its host only in the way of the last century.
-pub(super) fn is_common_name_only(error: &Error) -> bool {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => inner.is::<CommonNameOnly>(),
-        _ => false,
-    }
+fn refusal(reason: impl std::error::Error + Send + Sync + 'static) -> Error {
+    CertificateError::Other(OtherError(Arc::new(reason))).into()
 }
 
 impl Verifier {
@@ -69,6 +67,26 @@ impl Verifier {
         }
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(parsed, &self.store, intermediates, now, algorithms)
+            .map_err(|error| untrusted(leaf, error))
+    }
+}
+
+/// The chain's error, in words where it means that nobody trusted signed the leaf.
+fn untrusted(leaf: &CertificateDer<'_>, error: Error) -> Error {
+    let is_self_issued = der::certificate(leaf).and_then(|parts| der::is_self_issued(parts.body));
+    match (&error, is_self_issued) {
+        // What webpki says of one with CA:TRUE is among the others, and helps nobody.
+        (
+            Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_),
+            ),
+            Some(true),
+        ) => refusal(Untrusted::SelfSigned),
+        // The signature is wrong where another authority bears the name of a trusted one.
+        (Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature), _) => {
+            refusal(Untrusted::Foreign)
+        }
+        _ => error,
     }
 }
 
@@ -92,7 +110,7 @@ fn check_name(
     const SUBJECT_ALTERNATIVE_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
     let has_names = leaf.windows(5).any(|window| window == SUBJECT_ALTERNATIVE_NAME);
     match verify_server_name(parsed, name) {
-        Err(_) if !has_names => Err(CertificateError::Other(OtherError(Arc::new(CommonNameOnly))).into()),
+        Err(_) if !has_names => Err(refusal(CommonNameOnly)),
         other => other,
     }
 }
