@@ -10,14 +10,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 
-/// An initialised place whose service is this server.
-fn place_for(connection: &str) -> Place {
-    let place = Place::new();
-    let command = place.command(&["init", "main", "--postgresql", connection]);
-    place.finish(command);
-    place
-}
-
 /// What a failed run may leave: its records, and an envelope with whose keys nothing was sealed.
 fn is_harmless(name: &str) -> bool {
     name.starts_with("backups/facts")
@@ -44,11 +36,11 @@ fn refused(place: &Place, server: Option<&PgServer>, line: &str) -> String {
 
 #[test]
 fn a_server_that_is_not_there() {
-    let socket = place_for("host=/nowhere user=postgres");
+    let socket = Place::of("host=/nowhere user=postgres");
     let text = refused(&socket, None, "backup main") + &refused(&socket, None, "slot show main");
     assert_golden("bad-server/unreachable.txt", &text);
     let port = free_port();
-    let closed = place_for(&format!("host=127.0.0.1 port={port} user=postgres"));
+    let closed = Place::of(&format!("host=127.0.0.1 port={port} user=postgres"));
     let text = refused(&closed, None, "backup main").replace(&port.to_string(), "PORT");
     assert_golden("bad-server/closed-port.txt", &text);
 }
@@ -64,7 +56,7 @@ async fn rights_and_passwords() {
     };
     let server = PgServer::start_with(options).await;
     server.sql("CREATE ROLE plain LOGIN PASSWORD 'right'").await;
-    let place = place_for(&(server.tcp_conninfo_text("plain") + " password=right"));
+    let place = Place::of(&(server.tcp_conninfo_text("plain") + " password=right"));
     assert_golden(
         "bad-server/no-replication-right.txt",
         &(refused(&place, Some(&server), "backup main") + &refused(&place, Some(&server), "stream main")),
@@ -72,21 +64,49 @@ async fn rights_and_passwords() {
     server
         .sql("CREATE ROLE elsewhere LOGIN REPLICATION PASSWORD 'right'")
         .await;
-    let place = place_for(&(server.tcp_conninfo_text("elsewhere") + " password=right sslmode=disable"));
+    let place = Place::of(&(server.tcp_conninfo_text("elsewhere") + " password=right sslmode=disable"));
     assert_golden(
         "bad-server/no-hba-line.txt",
         &refused(&place, Some(&server), "backup main"),
     );
-    let place = place_for(&(server.tcp_conninfo_text("plain") + " password=wrong"));
+    let place = Place::of(&(server.tcp_conninfo_text("plain") + " password=wrong"));
     assert_golden(
         "bad-server/wrong-password.txt",
         &refused(&place, Some(&server), "backup main"),
     );
-    let place = place_for(&server.tcp_conninfo_text("plain"));
+    let place = Place::of(&server.tcp_conninfo_text("plain"));
     assert_golden(
         "bad-server/no-password.txt",
         &refused(&place, Some(&server), "backup main"),
     );
+}
+
+/// A stream and backups need no more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_let_in_for_replication_alone_is_shown_where_its_slot_stands() {
+    let server = PgServer::start_with(PgOptions {
+        hba: vec!["local all copier reject".to_owned()],
+        ..PgOptions::default()
+    })
+    .await;
+    server.sql("CREATE ROLE copier LOGIN REPLICATION").await;
+    server
+        .sql("SELECT pg_create_physical_replication_slot('backstay_main', true)")
+        .await;
+    let place = Place::of(&server.conninfo_text().replace("user=postgres", "user=copier"));
+    let restart = server.value("SELECT restart_lsn FROM pg_replication_slots").await;
+    let shown = place.run("slot show main");
+    let begins = format!(
+        "slot      backstay_main: the server told only where it stands, as no ordinary connection was let in\n\
+         keeps     WAL from {restart} on, "
+    );
+    assert!(shown.out.starts_with(&begins), "{}{}", shown.out, shown.err);
+    assert_eq!((shown.out.lines().count(), shown.exit), (2, 0), "{}", shown.out);
+    let told: serde_json::Value = serde_json::from_str(&place.run("slot show main --json").out).unwrap();
+    assert_eq!(told["state"]["restart_lsn"], restart);
+    for untold in ["active", "wal_status"] {
+        assert!(told["state"][untold].is_null(), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +117,7 @@ async fn a_server_that_writes_too_little_log() {
         ..PgOptions::default()
     })
     .await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let mut text = String::new();
     for line in ["backup main", "stream main", "check"] {
         text += &refused(&place, Some(&server), line);
@@ -108,7 +128,7 @@ async fn a_server_that_writes_too_little_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_walsenders_are_all_in_use() {
     let server = server_with_walsenders(2).await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let other = server.connect(Mode::Replication).await.unwrap();
     assert_golden(
         "bad-server/no-walsender.txt",
@@ -135,7 +155,7 @@ async fn server_with_walsenders(number: u32) -> PgServer {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_store_takes_nothing_leaves_no_slot_at_the_server() {
     let server = PgServer::start().await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     fs::create_dir(place.directory.join("backups/wal-archive")).unwrap();
     place.write("backups/wal-archive/keys", "no directory");
     let text = refused(&place, Some(&server), "stream main");
@@ -150,7 +170,7 @@ async fn a_stream_whose_store_takes_nothing_leaves_no_slot_at_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_fewer_walsenders_than_a_backup_takes() {
     let server = server_with_walsenders(1).await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let text = refused(&place, Some(&server), "backup main") + &refused(&place, Some(&server), "check");
     assert_golden("bad-server/one-walsender.txt", &text);
 }
@@ -158,8 +178,8 @@ async fn a_server_with_fewer_walsenders_than_a_backup_takes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_slot_stays_in_use_ends_as_a_conflict_and_names_who_has_it() {
     let server = PgServer::start().await;
-    let place = place_for(&server.conninfo_text());
-    let other = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
+    let other = Place::of(&server.conninfo_text());
     let mut first = streaming(&place);
     first.says("stream attached");
     let process = server.value("SELECT pid::text FROM pg_stat_replication").await;
@@ -177,8 +197,8 @@ async fn a_stream_whose_slot_stays_in_use_ends_as_a_conflict_and_names_who_has_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_slot_is_in_use_says_so_and_waits() {
     let server = PgServer::start().await;
-    let place = place_for(&server.conninfo_text());
-    let other = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
+    let other = Place::of(&server.conninfo_text());
     let mut first = streaming(&place);
     assert!(first.says("stream attached").contains("INFO"));
     let mut second = streaming(&other);
@@ -240,13 +260,14 @@ impl Drop for Streaming {
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_that_cannot_be_reached_touch_nothing() {
     let server = PgServer::start().await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let backup = place.run("backup main --progress none");
     assert_eq!(backup.exit, 0, "{}", backup.err);
     let mut text = String::new();
     for target in [
         "2001-01-01T00:00:00Z",
         "2099-01-01T00:00:00Z",
+        "-5min",
         "lsn:0/1",
         "lsn:FF/0",
         "0/3000028",

@@ -31,8 +31,7 @@ async fn a_restore_on_a_terminal_asks_and_only_yes_is_yes() {
     server
         .sql("CREATE TABLE t AS SELECT generate_series(1, 7) AS n")
         .await;
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let place = Place::new().serving(&server);
     assert_eq!(place.run("backup main").exit, 0);
     let into = server.room().path().join("copy");
     let before = tree(&place.directory);
@@ -65,8 +64,7 @@ async fn rows_of(directory: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_on_a_terminal_asks_nothing_where_it_was_told_to_go_on() {
     let server = PgServer::start().await;
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let place = Place::new().serving(&server);
     assert_eq!(place.run("backup main").exit, 0);
     for flag in ["--confirm", "--no-input", "--quiet"] {
         let into = server.room().path().join(format!("copy{flag}"));

@@ -20,9 +20,7 @@ struct Scene {
 impl Scene {
     async fn make() -> Scene {
         let server = PgServer::start().await;
-        let place = Place::new();
-        let made = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-        assert_eq!(made.exit, 0, "{}", made.err);
+        let place = Place::new().serving(&server);
         let past = Past::of(&place, 60).await;
         server
             .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")

@@ -1,12 +1,9 @@
 //! Tablespaces in pg_tblspc itself, which a base backup of PostgreSQL 15 leaves out without a word.
 
-use crate::live::{CONFIRMED, start_stream, stop_stream, until};
+use crate::live::{CONFIRMED, connect_to_copy, start_stream, stop_copy, stop_stream, until};
 use crate::program::Place;
 use crate::tree::tree;
-use backstay_clock::SystemClock;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_testkit::pg::{PgOptions, PgServer, free_port, parse};
-use std::sync::Arc;
+use backstay_testkit::pg::{PgOptions, PgServer, free_port};
 
 const INSIDE: &str = "CREATE TABLESPACE inside LOCATION ''";
 const TABLE: &str = "CREATE TABLE t TABLESPACE inside AS SELECT generate_series(1, 1000) AS n";
@@ -26,7 +23,7 @@ async fn a_backup_that_would_lack_a_tablespace_is_refused_and_nothing_of_it_is_s
     // A role that may do nothing but replicate sees it too.
     server.sql("CREATE ROLE copier REPLICATION LOGIN").await;
     let conninfo = server.conninfo_text().replace("user=postgres", "user=copier");
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &conninfo]));
+    let run = place.init(&conninfo);
     assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
     server.sql(INSIDE).await;
     server.sql(TABLE).await;
@@ -78,9 +75,7 @@ async fn a_backup_that_would_lack_a_tablespace_is_refused_and_nothing_of_it_is_s
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tablespace_that_is_made_in_pg_tblspc_after_the_backup_comes_back_from_the_log() {
     let server = server().await;
-    let place = Place::with_program(server.room().path().join("place"));
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
     let stream = start_stream(&place);
     let run = place.run("backup main --progress none");
     assert_eq!(run.exit, 0, "{}", run.err);
@@ -94,8 +89,7 @@ async fn a_tablespace_that_is_made_in_pg_tblspc_after_the_backup_comes_back_from
     let run = place.run(&line);
     assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
     let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-    let conninfo = parse(told["evidence"]["connect"].as_str().unwrap());
-    let mut connection = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
+    let mut connection = connect_to_copy(&told).await;
     let sets = connection
         .simple_query("SELECT count(*), sum(n) FROM t")
         .await
@@ -104,6 +98,5 @@ async fn a_tablespace_that_is_made_in_pg_tblspc_after_the_backup_comes_back_from
         sets[0].rows[0],
         [Some("1000".to_owned()), Some("500500".to_owned())]
     );
-    let copy = RestoreOptions::new(place.directory.join("copy"), Arc::new(SystemClock::new()));
-    PostgresDirectory::new(copy).stop().await.unwrap();
+    stop_copy(&place, "copy").await;
 }

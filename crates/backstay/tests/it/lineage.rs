@@ -1,11 +1,10 @@
 //! A promoted copy that is streamed under the name of its source, which goes on: said, refused, chosen, and both recovered.
 
-use crate::live::{CONFIRMED, move_service, start_stream, stop_stream, stream_log, until};
+use crate::live::{
+    CONFIRMED, connect_to_copy, move_service, start_stream, stop_copy, stop_stream, stream_log, until,
+};
 use crate::program::{Place, Run};
-use backstay_clock::SystemClock;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_testkit::pg::{PgServer, Stop, free_port, parse};
-use std::sync::Arc;
+use backstay_testkit::pg::{PgServer, Stop, free_port};
 
 struct Scene {
     place: Place,
@@ -19,9 +18,7 @@ impl Scene {
         let primary = PgServer::start().await;
         primary.sql("CREATE TABLE t (n int)").await;
         let copy = primary.start_standby().await;
-        let place = Place::with_program(primary.room().path().join("place"));
-        let run = place.finish(place.command(&["init", "main", "--postgresql", &primary.conninfo_text()]));
-        assert_eq!(run.exit, 0, "{}", run.err);
+        let place = Place::with_program(primary.room().path().join("place")).serving(&primary);
         let scene = Scene { place, primary, copy };
         let stream = start_stream(&scene.place);
         let attached =
@@ -62,14 +59,12 @@ impl Scene {
         ));
         assert_eq!(run.exit, 0, "{words}: {}{}", run.out, run.err);
         let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-        let conninfo = parse(told["evidence"]["connect"].as_str().unwrap());
-        let mut connection = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
+        let mut connection = connect_to_copy(&told).await;
         let sets = connection
             .simple_query("SELECT concat_ws(' ', min(n), max(n), count(*)) FROM t")
             .await
             .unwrap();
-        let options = RestoreOptions::new(self.place.directory.join(into), Arc::new(SystemClock::new()));
-        PostgresDirectory::new(options).stop().await.unwrap();
+        stop_copy(&self.place, into).await;
         sets[0].rows[0][0].clone().unwrap()
     }
 
@@ -164,9 +159,7 @@ async fn a_promoted_copy_under_the_name_of_its_living_source_is_never_followed_i
 async fn backups_of_two_copies_of_one_disk_are_told_apart_by_their_bytes() {
     let mut source = PgServer::start().await;
     source.sql("CREATE TABLE t (n int)").await;
-    let place = Place::with_program(source.room().path().join("place"));
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &source.conninfo_text()]));
-    assert_eq!(run.exit, 0, "{}", run.err);
+    let place = Place::with_program(source.room().path().join("place")).serving(&source);
     source.stop(Stop::Fast).await;
     let disk = source.room().path().join("disk");
     let copied = std::process::Command::new("cp")
@@ -222,9 +215,7 @@ async fn backups_of_two_copies_of_one_disk_are_told_apart_by_their_bytes() {
 #[tokio::test]
 async fn adopting_what_is_not_there_names_the_list() {
     let server = PgServer::start().await;
-    let place = Place::with_program(server.room().path().join("place"));
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-    assert_eq!(run.exit, 0, "{}", run.err);
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
     let run = place.run("lineage adopt main 0000000000000007/00000001.0000000a");
     assert_eq!(run.exit, 6, "{}", run.err);
     assert!(run.err.contains("backstay lineage list main"), "{}", run.err);

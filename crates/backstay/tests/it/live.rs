@@ -1,9 +1,12 @@
 //! A live server under the program: streams as children, and waiting for what they confirmed.
 
 use crate::program::Place;
-use backstay_testkit::pg::PgServer;
+use backstay_clock::SystemClock;
+use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
+use backstay_testkit::pg::{PgServer, parse};
 use std::fs::File;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Whether everything that the server wrote is confirmed by us.
@@ -30,6 +33,18 @@ pub fn start_stream(place: &Place) -> Child {
 pub fn stop_stream(mut stream: Child) {
     signal(&stream, "-TERM");
     assert_eq!(stream.wait().unwrap().code(), Some(0));
+}
+
+/// Stops the copy that a restore started in this directory of the place.
+pub async fn stop_copy(place: &Place, into: &str) {
+    let options = RestoreOptions::new(place.directory.join(into), Arc::new(SystemClock::new()));
+    PostgresDirectory::new(options).stop().await.unwrap();
+}
+
+/// Connects to the copy that a restore started and told of in JSON.
+pub async fn connect_to_copy(told: &serde_json::Value) -> Connection {
+    let conninfo = parse(told["evidence"]["connect"].as_str().unwrap());
+    Connection::connect(&conninfo, Mode::Sql).await.unwrap()
 }
 
 /// Sends a signal, such as `-TERM`.

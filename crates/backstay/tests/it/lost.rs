@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 /// A place with a backup of a table of 100 rows.
 async fn scene() -> (PgServer, Place) {
     let server = PgServer::start().await;
-    let place = Place::new();
-    let made = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-    assert_eq!(made.exit, 0, "{}", made.err);
+    let place = Place::new().serving(&server);
     server
         .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
         .await;

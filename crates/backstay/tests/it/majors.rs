@@ -3,13 +3,10 @@
 //! Promise: each version runs its own programs, and its copies hold the rows of the source, also those in a tablespace.
 //! Not here: fetching the programs (scripts/setup, tests/servers).
 
-use crate::live::{CONFIRMED, start_stream, stop_stream, until};
+use crate::live::{CONFIRMED, connect_to_copy, start_stream, stop_copy, stop_stream, until};
 use crate::program::Place;
-use backstay_clock::SystemClock;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_testkit::pg::{PgOptions, PgServer, Room, free_port, parse, programs_of};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use backstay_testkit::pg::{PgOptions, PgServer, Room, free_port, programs_of};
+use std::path::PathBuf;
 
 const ROWS: &str = "SELECT count(*) || ' ' || md5(string_agg(n || p, ',' ORDER BY n)) FROM";
 const SPACE: &str = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'apart'";
@@ -35,9 +32,7 @@ impl Major {
         .await;
         let version = server.value("SHOW server_version_num").await;
         assert_eq!(version[..2], major.to_string());
-        let place = Place::with_program(server.room().path().join("place"));
-        let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-        assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+        let place = Place::with_program(server.room().path().join("place")).serving(&server);
         Major {
             version: major,
             programs,
@@ -66,21 +61,15 @@ impl Major {
         let run = self.place.finish(self.place.command(&words));
         assert_eq!(run.exit, 0, "{words:?}: {}{}", run.out, run.err);
         let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-        let conninfo = parse(told["evidence"]["connect"].as_str().unwrap());
-        let mut connection = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
+        let mut connection = connect_to_copy(&told).await;
         let mut found = Vec::new();
         for query in queries {
             let sets = connection.simple_query(query).await.unwrap();
             found.push(sets[0].rows[0][0].clone().unwrap_or_default());
         }
-        stop(&self.place.directory.join(into)).await;
+        stop_copy(&self.place, into).await;
         found
     }
-}
-
-async fn stop(copy: &Path) {
-    let options = RestoreOptions::new(copy, Arc::new(SystemClock::new()));
-    PostgresDirectory::new(options).stop().await.unwrap();
 }
 
 async fn a_dropped_table_comes_back(major: u32) {

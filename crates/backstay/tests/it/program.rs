@@ -1,5 +1,6 @@
 //! Runs the built program in a directory of its own.
 
+use backstay_testkit::pg::PgServer;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,26 @@ impl Place {
         copy.arg(env!("CARGO_BIN_EXE_backstay")).arg(&program);
         assert!(copy.status().unwrap().success());
         Place { directory, program }
+    }
+
+    /// A place whose service `main` is this server, which need not be there.
+    pub fn of(connection: &str) -> Place {
+        let place = Place::new();
+        place.init(connection);
+        place
+    }
+
+    /// The same place, with the service `main` of this server, which answers.
+    #[track_caller]
+    pub fn serving(self, server: &PgServer) -> Place {
+        let run = self.init(&server.conninfo_text());
+        assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+        self
+    }
+
+    /// Makes everything for a service `main`; the check at its end may fail.
+    pub fn init(&self, connection: &str) -> Run {
+        self.finish(self.command(&["init", "main", "--postgresql", connection]))
     }
 
     /// A place with this configuration in `backstay.yaml`.

@@ -7,9 +7,7 @@ use serde_json::Value;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_says_its_phases_in_order_and_ends_with_all_of_its_bytes() {
     let server = PgServer::start().await;
-    let place = Place::new();
-    let conninfo = server.conninfo_text();
-    place.finish(place.command(&["init", "main", "--postgresql", &conninfo]));
+    let place = Place::new().serving(&server);
     let run = place.run("backup main --json --progress json");
     assert_eq!(run.exit, 0, "{}", run.err);
     assert!(run.err.ends_with('\n'), "the last line is whole: {}", run.err);

@@ -17,12 +17,6 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-fn place_for(connection: &str) -> Place {
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", connection]));
-    place
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_with_a_damaged_page_is_incomplete_and_no_restore_takes_it_unasked() {
     let mut server = PgServer::start().await;
@@ -36,7 +30,7 @@ async fn a_backup_with_a_damaged_page_is_incomplete_and_no_restore_takes_it_unas
     file.write_all_at(b"damage", 3 * 8192 + 4000).unwrap();
     server.run().await;
 
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let mut text = String::new();
     for (line, exit) in [
         ("backup main --progress none", 3),
@@ -98,7 +92,7 @@ async fn position(server: &PgServer) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_in_a_hole_of_the_log_is_refused_and_both_sides_are_named() {
     let server = PgServer::start().await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let back_up = || {
         let run = place.run("backup main --keep 35d --progress none");
         assert_eq!(run.exit, 0, "{}", run.err);
@@ -145,8 +139,7 @@ async fn a_directory_of_another_user_is_refused_before_anything_is_made() {
         skipped("a directory of another user", "only root can make one");
         return;
     }
-    let place = Place::with_program(server.room().path().join("place"));
-    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
     let run = place.run("backup main --progress none");
     assert_eq!(run.exit, 0, "{}", run.err);
     owner.take(&place.directory).unwrap();
@@ -196,7 +189,7 @@ fn a_server_that_speaks_another_protocol_is_called_so() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    let place = place_for(&format!(
+    let place = Place::of(&format!(
         "host=127.0.0.1 port={port} user=postgres sslmode=disable"
     ));
     let run = place.run("backup main");
@@ -208,7 +201,7 @@ fn a_server_that_speaks_another_protocol_is_called_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_mounted_for_reading_or_full_is_refused_by_what_it_is() {
     let server = PgServer::start().await;
-    let place = place_for(&server.conninfo_text());
+    let place = Place::of(&server.conninfo_text());
     let before = tree(&place.directory);
     let reading = "mount --bind backups backups; mount -o remount,bind,ro backups";
     let small = "cp -r backups kept; mount -t tmpfs -o size=1m,mode=700 none backups; cp -r kept/. backups; rm -r kept";

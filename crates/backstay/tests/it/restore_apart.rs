@@ -35,9 +35,7 @@ struct Scene {
 impl Scene {
     async fn make() -> Scene {
         let mut server = PgServer::start().await;
-        let place = Place::with_program(server.room().path().join("place"));
-        let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-        assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+        let place = Place::with_program(server.room().path().join("place")).serving(&server);
         let fast = server.room().dir("fast");
         server
             .sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", fast.display()))

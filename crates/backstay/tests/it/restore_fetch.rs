@@ -1,12 +1,9 @@
 //! `restore --wal fetch`: the restored server gets its log from `wal fetch` while it recovers, over a promotion.
 
-use crate::live::{CONFIRMED, move_service, start_stream, stop_stream, until};
+use crate::live::{CONFIRMED, connect_to_copy, move_service, start_stream, stop_copy, stop_stream, until};
 use crate::program::{Place, Run};
-use backstay_clock::SystemClock;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
-use backstay_testkit::pg::{Owner, PgServer, Stop, free_port, parse};
+use backstay_testkit::pg::{Owner, PgServer, Stop, free_port};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// A primary that was backed up and died, its standby that was promoted and followed, and what they stored.
 struct Scene {
@@ -19,9 +16,7 @@ impl Scene {
         let mut primary = PgServer::start().await;
         primary.sql("CREATE TABLE t (n int)").await;
         let standby = primary.start_standby().await;
-        let place = Place::with_program(standby.room().path().join("place"));
-        let run = place.finish(place.command(&["init", "main", "--postgresql", &primary.conninfo_text()]));
-        assert_eq!(run.exit, 0, "{}", run.err);
+        let place = Place::with_program(standby.room().path().join("place")).serving(&primary);
         let stream = start_stream(&place);
         until(
             &primary,
@@ -78,8 +73,7 @@ impl Scene {
         );
         assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
         let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-        let conninfo = parse(told["evidence"]["connect"].as_str().unwrap());
-        let mut connection = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
+        let mut connection = connect_to_copy(&told).await;
         let mut value = async |sql: &str| {
             connection.simple_query(sql).await.unwrap()[0].rows[0][0]
                 .clone()
@@ -92,9 +86,7 @@ impl Scene {
         let segments = std::fs::read_dir(self.place.directory.join(into).join("pg_wal"))
             .unwrap()
             .count();
-        let directory = self.place.directory.join(into);
-        let options = RestoreOptions::new(&directory, Arc::new(SystemClock::new()));
-        PostgresDirectory::new(options).stop().await.unwrap();
+        stop_copy(&self.place, into).await;
         Copy {
             told,
             rows,

@@ -1,12 +1,13 @@
 //! Clusters that are not as initdb makes them by default.
 
-use crate::live::{CONFIRMED, start_stream, stop_stream, until};
+use crate::live::{CONFIRMED, start_stream, stop_copy, stop_stream, until};
 use crate::program::{Place, Run};
 use crate::tree::tree;
-use backstay_clock::SystemClock;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
+use backstay_postgres::{Connection, Mode};
 use backstay_testkit::pg::{PgServer, Stop, free_port, parse};
-use std::sync::Arc;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 async fn run_sql(conninfo: &str, statements: &[&str]) -> String {
     let mut connection = Connection::connect(&parse(conninfo), Mode::Sql).await.unwrap();
@@ -26,9 +27,18 @@ fn restore(place: &Place, into: &str, words: &str) -> Run {
     place.run(format!("{line} {words}").trim_end())
 }
 
-async fn stop(place: &Place, into: &str) {
-    let options = RestoreOptions::new(place.directory.join(into), Arc::new(SystemClock::new()));
-    PostgresDirectory::new(options).stop().await.unwrap();
+/// As a person does it who knows PostgreSQL.
+async fn stop_by_hand(place: &Place, into: &str) {
+    let lock = place.directory.join(into).join("postmaster.pid");
+    let text = std::fs::read_to_string(&lock).unwrap();
+    let process = text.lines().next().unwrap();
+    let sent = Command::new("kill").args(["-INT", process]).status();
+    assert!(sent.unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while lock.exists() {
+        assert!(Instant::now() < deadline, "it goes on running");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +59,7 @@ async fn a_cluster_with_another_superuser_and_no_database_postgres_is_proved_too
     )
     .await;
     let place = Place::with_program(server.room().path().join("place"));
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &of("chief", "shop")]));
+    let run = place.init(&of("chief", "shop"));
     assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
     let run = place.run("backup main --progress none");
     assert_eq!(run.exit, 0, "{}", run.err);
@@ -65,20 +75,24 @@ async fn a_cluster_with_another_superuser_and_no_database_postgres_is_proved_too
     assert!(connect.ends_with("user=chief dbname=template1"), "{connect}");
     let rows = run_sql(&connect.replace("template1", "shop"), &["SELECT sum(n) FROM t"]).await;
     assert_eq!(rows, (42 * 43 / 2).to_string());
-    stop(&place, "copy").await;
+    stop_by_hand(&place, "copy").await;
+    let sockets = Path::new(connect.split(['=', ' ']).nth(1).unwrap());
+    assert!(sockets.is_dir(), "{connect}");
 
     // A name by hand comes first; one that the cluster does not know is not the end.
     let run = restore(&place, "second", "--superuser helper");
     assert!(run.out.contains("user=helper"), "{}{}", run.out, run.err);
-    stop(&place, "second").await;
+    assert!(
+        !sockets.exists(),
+        "the next start removes what the first copy left"
+    );
+    stop_copy(&place, "second").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tablespace_that_the_log_makes_is_never_recovered_into_the_one_of_the_source() {
     let mut server = PgServer::start().await;
-    let place = Place::with_program(server.room().path().join("place"));
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
     let stream = start_stream(&place);
     let run = place.run("backup main --progress none");
     assert_eq!(run.exit, 0, "{}", run.err);
@@ -114,7 +128,7 @@ async fn a_tablespace_that_the_log_makes_is_never_recovered_into_the_one_of_the_
     assert!(plan.out.contains(&fast.display().to_string()), "{}", plan.out);
     let before = restore(&place, "before", "");
     assert_eq!(before.exit, 0, "{}", before.err);
-    stop(&place, "before").await;
+    stop_copy(&place, "before").await;
     assert_eq!(tree(&fast), whole, "the source's files are as they were");
 
     // On another machine the directory is there and empty.
@@ -126,5 +140,5 @@ async fn a_tablespace_that_the_log_makes_is_never_recovered_into_the_one_of_the_
     let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
     let connect = told["evidence"]["connect"].as_str().unwrap();
     assert_eq!(run_sql(connect, &["SELECT sum(n) FROM t"]).await, "500500");
-    stop(&place, "elsewhere").await;
+    stop_copy(&place, "elsewhere").await;
 }

@@ -10,9 +10,7 @@ use std::os::unix::fs::symlink;
 /// A server, and a place in which it was streamed beyond its backup.
 async fn streamed() -> (PgServer, Place) {
     let server = PgServer::start().await;
-    let place = Place::with_program(server.room().path().join("place"));
-    let run = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
     let stream = start_stream(&place);
     until(&server, "SELECT count(*)::text FROM pg_stat_replication", "1").await;
     assert_eq!(place.run("backup main --progress none").exit, 0);

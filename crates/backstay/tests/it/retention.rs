@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 
 /// An initialised place whose configuration ends with `retention`.
 fn place_with(server: &PgServer, retention: &str) -> Place {
-    let place = Place::new();
-    let made = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-    assert_eq!(made.exit, 0, "{}", made.err);
+    let place = Place::new().serving(server);
     let path = place.directory.join("backstay.yaml");
     let config = std::fs::read_to_string(path).unwrap();
     place.write("backstay.yaml", config + retention);

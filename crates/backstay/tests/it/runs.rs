@@ -8,8 +8,7 @@ use crate::tree::tree;
 
 /// A place whose only backup failed, because there is no server, and the id of that run.
 fn place_with_a_failed_run() -> (Place, String) {
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", "host=/nowhere user=postgres"]));
+    let place = Place::of("host=/nowhere user=postgres");
     assert_eq!(place.run("backup main").exit, 8);
     let names = tree(&place.directory.join("backups/facts/runs")).into_keys();
     let mut runs = names.filter_map(|name| Some(name.file_stem()?.to_str()?.to_owned()));
@@ -55,8 +54,7 @@ fn a_run_that_is_not_there_and_words_that_are_none() {
 
 #[tokio::test]
 async fn a_restore_that_failed_is_no_trouble_of_the_service() {
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", "host=/nowhere user=postgres"]));
+    let place = Place::of("host=/nowhere user=postgres");
     let past = Past::of(&place, 1).await;
     past.failed("settle", "the log was damaged").await;
     past.failed("restore", "the disk was full").await;

@@ -120,9 +120,7 @@ fn a_demo_that_is_terminated_while_its_copy_runs_stops_it_and_keeps_only_what_it
 async fn a_second_signal_ends_a_stream_whose_server_does_not_answer_with_the_exit_of_that_signal() {
     let server = PgServer::start().await;
     for (second, exit, code) in [("-TERM", 143, "BKS-1401"), ("-INT", 130, "BKS-1301")] {
-        let place = Place::new();
-        let conninfo = server.conninfo_text();
-        place.finish(place.command(&["init", "main", "--postgresql", &conninfo]));
+        let place = Place::new().serving(&server);
         let mut stream = start_stream(&place);
         let senders = "SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming'";
         until(&server, senders, "1").await;
@@ -201,8 +199,7 @@ fn exit_of(mut stream: Child) -> Option<i32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_a_stream_whose_store_does_not_answer_and_what_is_stored_stays() {
     let server = PgServer::start().await;
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let place = Place::new().serving(&server);
     let stream = start_stream_that_can_hang(&place);
     server
         .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
@@ -245,8 +242,7 @@ async fn a_second_signal_ends_a_stream_whose_store_does_not_answer_and_what_is_s
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_closes_stops_a_stream_in_its_proper_way_unless_nohup_says_otherwise() {
     let server = PgServer::start().await;
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let place = Place::new().serving(&server);
     let log = place.directory.join("stream.log");
     let start = |line: &str| {
         let mut command = place.command(&[]);

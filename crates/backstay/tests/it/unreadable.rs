@@ -18,9 +18,7 @@ struct Scene {
 impl Scene {
     async fn make() -> Scene {
         let server = PgServer::start().await;
-        let place = Place::new();
-        let made = place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
-        assert_eq!(made.exit, 0, "{}", made.err);
+        let place = Place::new().serving(&server);
         server
             .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
             .await;
@@ -187,8 +185,7 @@ fn a_lost_head_is_missed(scene: &Scene, head: &Path) {
 /// A backup of 100 rows, and the log of two runs of a stream: 10 rows more in the first, 1000 in the second.
 async fn streamed() -> Scene {
     let server = PgServer::start().await;
-    let place = Place::new();
-    place.finish(place.command(&["init", "main", "--postgresql", &server.conninfo_text()]));
+    let place = Place::new().serving(&server);
     server
         .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
         .await;
