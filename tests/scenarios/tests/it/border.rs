@@ -1,18 +1,18 @@
 //! A stream that resumes where it is not plain where to: at a border of the log's files with a record lying across it,
 //! or before a hole that later uploads overtook.
 
+use crate::copy;
 use crate::stream::{copy_directory, end_of_log, on_disk};
 use backstay_clock::SystemClock;
 use backstay_engine::jobs::adopt::adopt;
 use backstay_engine::{ErrorKind, Fact};
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_repository::layout::Level;
 use backstay_repository::{LogStore, StoredRange};
 use backstay_scenarios::World;
-use backstay_source::{RecoveryAction, RecoveryStop};
+use backstay_source::RecoveryStop;
 use backstay_store::{Key, MemoryStore, Prefix, Store, list_all};
 use backstay_terms::{Branch, EngineKind, LogFacts, LogRange, Lsn, Position, RecoveryTarget};
-use backstay_testkit::pg::{PgOptions, PgServer, Stop, free_port};
+use backstay_testkit::pg::{PgOptions, PgServer, Stop};
 use std::sync::Arc;
 
 const SEGMENT: u64 = 16 << 20;
@@ -236,16 +236,8 @@ async fn stop_at_a_border(server: &PgServer, world: &World) -> Position {
 
 /// The tables of a copy of what was stored last.
 async fn tables(server: &PgServer, world: &World, into: &str) -> Vec<String> {
-    let options = RestoreOptions::new(server.room().path().join(into), Arc::new(SystemClock::new()));
-    let sockets = server.room().path().to_owned();
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
-    let target = RecoveryTarget::Latest;
-    let restored = world
-        .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
-        .await
-        .unwrap();
-    directory.stop().await.unwrap();
-    let rows = restored.evidence.unwrap().rows;
+    let into = server.room().path().join(into);
+    let rows = copy::counts(world, &into, &RecoveryTarget::Latest).await;
     rows.into_iter()
         .map(|(_, table, rows)| format!("{table} {rows}"))
         .collect()

@@ -3,16 +3,15 @@
 //!
 //! Promise: the newest time that can be recovered holds every row that was committed by then; a later one is refused.
 
+use crate::copy;
 use backstay_clock::SystemClock;
 use backstay_engine::ErrorKind;
 use backstay_engine::jobs::stream::Cadence;
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_scenarios::{Running, World};
-use backstay_source::RecoveryAction;
 use backstay_store::faults::{Fault, FaultyStore, When};
 use backstay_store::{MemoryStore, Operation};
 use backstay_terms::RecoveryTarget;
-use backstay_testkit::pg::{PgOptions, PgServer, free_port};
+use backstay_testkit::pg::{PgOptions, PgServer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,18 +75,7 @@ async fn a_slow_catch_up_makes_no_time_recoverable_that_was_not_seen() {
         let refused = world.plan(&RecoveryTarget::Time(beyond)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::AfterWindow, "{refused}");
     }
-    let options = RestoreOptions::new(
-        server.room().path().join("restored"),
-        Arc::new(SystemClock::new()),
-    );
-    let sockets = server.room().path().to_owned();
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
-    let target = RecoveryTarget::Time(newest);
-    let restored = world
-        .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
-        .await
-        .unwrap();
-    directory.stop().await.unwrap();
-    let rows = restored.evidence.unwrap().rows;
+    let into = server.room().path().join("restored");
+    let rows = copy::counts(&world, &into, &RecoveryTarget::Time(newest)).await;
     assert_eq!(rows, [("postgres".to_owned(), "public.t".to_owned(), seen)]);
 }

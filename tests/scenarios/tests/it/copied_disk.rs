@@ -3,20 +3,20 @@
 //! Promise: rows that were written at both at the same time are restored row by row, those of each server from a lineage of
 //! its own. Not here: the same with simulated servers and time (two_servers).
 
+use crate::copy;
 use crate::stream::end_of_log;
 use backstay_clock::SystemClock;
 use backstay_engine::jobs::stream::{Cadence, settle_all};
 use backstay_engine::plan::{Catalog, Request, plan};
 use backstay_engine::{ErrorKind, Fact, Silent};
+use backstay_postgres::PostgresSource;
 use backstay_postgres::replication::command::SlotName;
 use backstay_postgres::replication::stream::Slot;
 use backstay_postgres::wal::PostgresLog;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, PostgresSource, RestoreOptions};
 use backstay_repository::{LineageRecord, LogStore};
 use backstay_scenarios::{Running, World};
-use backstay_source::RecoveryAction;
 use backstay_terms::{BackupId, Branch, EngineKind, RecoveryTarget};
-use backstay_testkit::pg::{PgServer, Stop, free_port, parse};
+use backstay_testkit::pg::{PgServer, Stop};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,24 +88,10 @@ impl Pair {
     /// The rows that a restore of a lineage holds.
     async fn restored(&self, lineage: Option<Branch>) -> String {
         let catalog = self.catalog(lineage).await;
-        let room = self.first.room().path();
-        let into = room.join("restored");
-        let options = RestoreOptions::new(&into, Arc::new(SystemClock::new()));
-        let sockets = room.to_owned();
-        let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
-        let latest = RecoveryTarget::Latest;
-        let (target, pause) = (directory.clone(), RecoveryAction::Pause);
-        let restored = self
-            .world
-            .restore_from(catalog, &latest, target, pause, free_port())
+        let into = self.first.room().path().join("restored");
+        copy::column(&self.world, catalog, &into, &RecoveryTarget::Latest, ROWS)
             .await
-            .unwrap();
-        let connect = parse(&restored.evidence.unwrap().connect);
-        let mut copy = Connection::connect(&connect, Mode::Sql).await.unwrap();
-        let rows = copy.simple_query(ROWS).await.unwrap();
-        directory.stop().await.unwrap();
-        std::fs::remove_dir_all(&into).unwrap();
-        rows[0].rows[0][0].clone().unwrap()
+            .remove(0)
     }
 
     /// Both are streamed at the same time and killed before either looked; gives their lineage.

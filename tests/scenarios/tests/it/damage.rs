@@ -4,6 +4,7 @@
 //! restore are compared.
 //! Not here: the choice itself (backstay-repository, log::copies), what verify finds (verify).
 
+use crate::copy;
 use crate::shelf::{SEGMENT, Shelf, Written, branch, log_bytes, name};
 use crate::stream::end_of_log;
 use backstay_clock::SystemClock;
@@ -11,14 +12,12 @@ use backstay_engine::jobs::fetch::{FetchJob, Fetched};
 use backstay_engine::jobs::verify::{Depth, Recording, VerifyJob};
 use backstay_engine::plan::Catalog;
 use backstay_engine::{EngineError, ErrorKind};
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_repository::layout::Level;
 use backstay_repository::{Candidate, Parent, choose, missing, stretches};
 use backstay_scenarios::World;
-use backstay_source::RecoveryAction;
 use backstay_store::{Key, MemoryStore, Store};
 use backstay_terms::{Branch, EngineKind, LogRange, Position, RecoveryTarget};
-use backstay_testkit::pg::{PgServer, Stop, free_port};
+use backstay_testkit::pg::{PgServer, Stop};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -324,21 +323,8 @@ async fn a_restore_takes_live_ranges_where_settled_ones_are_damaged_and_verify_n
     assert!(damaged > 0);
 
     let into = server.room().path().join("restored");
-    let options = RestoreOptions::new(&into, Arc::new(SystemClock::new()));
-    let sockets = server.room().path().to_owned();
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
-    let restored = world
-        .restore(
-            &RecoveryTarget::Latest,
-            directory.clone(),
-            RecoveryAction::Pause,
-            free_port(),
-        )
-        .await
-        .unwrap();
-    let rows = restored.evidence.unwrap().rows;
+    let rows = copy::counts(&world, &into, &RecoveryTarget::Latest).await;
     assert_eq!(rows, [("postgres".to_owned(), "public.t".to_owned(), 20_001)]);
-    directory.stop().await.unwrap();
 
     let job = VerifyJob {
         repository: world.repository.clone(),

@@ -4,9 +4,11 @@
 //! may, and moves its slot with the first report, also in an attempt that it then refuses. Its log grows when a test says so.
 //! Not here: what a real server does (backstay-postgres).
 
-use crate::shelf::{SYSTEM, log_bytes};
+use crate::shelf::{SYSTEM, log_bytes, name};
 use async_trait::async_trait;
-use backstay_engine::jobs::stream::Wish;
+use backstay_engine::jobs::stream::{Cadence, Wish};
+use backstay_repository::Repository;
+use backstay_scenarios::Running;
 use backstay_source::{
     Ancestor, BaseReader, BaseRequest, Finding, Identity, LogOffer, LogPiece, LogPlace, LogReader, LogSource,
     LogStart, LogStep, Preceding, Resume, Source, SourceError, SourceErrorKind,
@@ -228,6 +230,12 @@ impl LogSource for FakeSource {
             broken,
         }))
     }
+}
+
+/// Begins to stream it into a repository.
+pub fn follow(server: &Arc<FakeServer>, repository: &Repository) -> Running {
+    let source = Arc::new(FakeSource(server.clone()));
+    Running::follow(source.clone(), source, repository, &name(), Cadence::default())
 }
 
 fn error(kind: SourceErrorKind) -> SourceError {

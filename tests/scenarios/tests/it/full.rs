@@ -4,9 +4,8 @@
 //! is; a stream that starts says at once what is in its way. Time is simulated.
 //! Not here: stores that cannot be reached, and real servers (outage).
 
-use crate::fake::{FakeServer, FakeSource, SEGMENT};
+use crate::fake::{FakeServer, SEGMENT, follow};
 use crate::shelf::{Shelf, key, log_bytes, name, range_of};
-use backstay_engine::jobs::stream::Cadence;
 use backstay_engine::{EngineError, Fact};
 use backstay_repository::{LogStore, RepositoryError, Retry, missing, stretches};
 use backstay_scenarios::Running;
@@ -46,8 +45,7 @@ impl Scene {
         let mut server = FakeServer::new(BEFORE);
         server.witness = Box::new(move |position| assert_stored(&memory, position));
         let server = Arc::new(server);
-        let source = Arc::new(FakeSource(server.clone()));
-        let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
+        let running = follow(&server, &repository);
         Scene {
             shelf,
             store,

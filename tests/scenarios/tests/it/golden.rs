@@ -6,16 +6,15 @@
 
 mod maker;
 
-use backstay_clock::{SeededChance, SimClock, SystemClock};
+use crate::copy;
+use backstay_clock::{SeededChance, SimClock};
 use backstay_codec::{Passphrase, SecretKey, parse_master_key};
 use backstay_engine::plan::{Standing, lineages};
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
 use backstay_repository::{BaseReader, LineageKind, LogStore, PackReading, Recipient, Repository};
 use backstay_scenarios::World;
-use backstay_source::RecoveryAction;
 use backstay_store::LocalDirectory;
 use backstay_terms::{EngineKind, RecoveryTarget};
-use backstay_testkit::pg::{Room, free_port, parse};
+use backstay_testkit::pg::Room;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,20 +76,9 @@ impl Golden {
 /// Restores, starts the copy, and gives what a query says there.
 async fn restored(world: &World, target: RecoveryTarget, sql: &str) -> String {
     let room = Room::new();
-    let options = RestoreOptions::new(room.path().join("restored"), Arc::new(SystemClock::new()));
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions {
-        sockets: room.path().to_owned(),
-        ..options
-    }));
-    let restored = world
-        .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
-        .await
-        .unwrap();
-    let connect = restored.evidence.unwrap().connect;
-    let mut copy = Connection::connect(&parse(&connect), Mode::Sql).await.unwrap();
-    let rows = copy.simple_query(sql).await.unwrap();
-    directory.stop().await.unwrap();
-    rows[0].rows[0][0].clone().unwrap()
+    let catalog = world.catalog().await.unwrap();
+    let into = room.path().join("restored");
+    copy::column(world, catalog, &into, &target, sql).await.remove(0)
 }
 
 /// Reads every file of the only backup and compares its digest; how many there were.

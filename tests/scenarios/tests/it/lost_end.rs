@@ -4,7 +4,8 @@
 //! is restored from a real server.
 //! Not here: holes (losses), heads that cannot be opened (unreadable).
 
-use crate::fake::{FakeServer, FakeSource, WhenSent};
+use crate::copy;
+use crate::fake::{self, FakeServer, FakeSource, WhenSent};
 use crate::shelf::{DAY, SEGMENT, Shelf, Written, branch, name};
 use crate::stream::end_of_log;
 use backstay_clock::{SeededChance, SystemClock};
@@ -13,13 +14,11 @@ use backstay_engine::jobs::verify::{Depth, Recording, Verified, VerifyJob};
 use backstay_engine::plan::{Catalog, Request, RestorePlan, latest_refused, lost_backups, plan};
 use backstay_engine::{EngineError, ErrorKind, Fact, Silent};
 use backstay_postgres::wal::PostgresLog;
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_repository::{EndPoint, Head, RunFinished, RunResult};
 use backstay_scenarios::{Running, World};
-use backstay_source::RecoveryAction;
 use backstay_store::{Key, MemoryStore, Prefix, Store, list_all};
 use backstay_terms::{BackupId, EngineKind, Lsn, Position, RecoveryTarget, RetentionClass};
-use backstay_testkit::pg::{PgServer, free_port};
+use backstay_testkit::pg::PgServer;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -289,9 +288,7 @@ async fn a_stream_tells_how_far_it_stored_when_it_ends_and_misses_what_is_gone_w
 
 /// Streams until this holds.
 pub async fn follow(shelf: &Shelf, server: &Arc<FakeServer>, holds: impl Fn(&Running) -> bool) {
-    let source = Arc::new(FakeSource(server.clone()));
-    let repository = shelf.open().await;
-    let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
+    let running = fake::follow(server, &shelf.open().await);
     let pass = || shelf.clock.advance(Duration::from_secs(10));
     running.until_while(pass, holds).await;
     running.stop().await.unwrap();
@@ -341,17 +338,6 @@ async fn the_last_point_that_a_refusal_names_is_recovered_with_the_rows_before_t
     let (_, named) = advice.split_once("--to lsn:").expect("a last point");
     let named: Lsn = named.split(';').next().unwrap().parse().unwrap();
     let into = server.room().path().join("restored");
-    let options = RestoreOptions::new(&into, Arc::new(SystemClock::new()));
-    let sockets = server.room().path().to_owned();
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
-    let target = RecoveryTarget::Lsn(named);
-    let restored = world
-        .restore(&target, directory.clone(), RecoveryAction::Pause, free_port())
-        .await
-        .unwrap();
-    directory.stop().await.unwrap();
-    assert_eq!(
-        restored.evidence.unwrap().rows,
-        [("postgres".to_owned(), "public.t".to_owned(), 1200)]
-    );
+    let rows = copy::counts(&world, &into, &RecoveryTarget::Lsn(named)).await;
+    assert_eq!(rows, [("postgres".to_owned(), "public.t".to_owned(), 1200)]);
 }

@@ -3,11 +3,10 @@
 //! Promise: the stream says so within one settle interval, once for each loss, and says nothing of what merely moved.
 //! Time is simulated. Not here: log that the server no longer has (gap).
 
-use crate::fake::{FakeServer, FakeSource, SEGMENT};
+use crate::fake::{FakeServer, SEGMENT, follow};
 use crate::shelf::{Shelf, log_bytes, name, range_of};
 use backstay_clock::Clock;
 use backstay_engine::Fact;
-use backstay_engine::jobs::stream::Cadence;
 use backstay_repository::{KeysFate, KeysGone, LogStore, gaps, stretches};
 use backstay_scenarios::Running;
 use backstay_source::SourceErrorKind;
@@ -34,9 +33,8 @@ impl Scene {
 
     /// A process that begins to stream.
     async fn over(shelf: Shelf, server: Arc<FakeServer>) -> Scene {
-        let source = Arc::new(FakeSource(server.clone()));
         let repository = shelf.open().await;
-        let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
+        let running = follow(&server, &repository);
         Scene {
             shelf,
             server,

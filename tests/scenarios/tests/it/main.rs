@@ -5,6 +5,7 @@ mod border;
 mod catching_up;
 mod closed_log;
 mod copied_disk;
+mod copy;
 mod crashes;
 mod damage;
 mod delivery;

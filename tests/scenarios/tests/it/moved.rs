@@ -2,15 +2,14 @@
 //!
 //! Promise: meanwhile nothing is confirmed, and nothing is written anywhere; what a restore gives holds every row.
 
+use crate::copy;
 use crate::stream::end_of_log;
 use backstay_clock::{Backoff, SeededChance, SystemClock};
 use backstay_engine::Fact;
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_scenarios::World;
-use backstay_source::RecoveryAction;
 use backstay_store::{LocalDirectory, Patience, RetryingStore};
 use backstay_terms::{Lsn, RecoveryTarget};
-use backstay_testkit::pg::{PgServer, free_port};
+use backstay_testkit::pg::PgServer;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,24 +80,7 @@ async fn a_repository_that_is_moved_away_is_waited_for_and_never_made_anew() {
     std::fs::rename(&aside, &at).unwrap();
     running.until_durable(end_of_log(&server).await).await;
     running.stop().await.unwrap();
-    let options = RestoreOptions::new(
-        server.room().path().join("restored"),
-        Arc::new(SystemClock::new()),
-    );
-    let sockets = server.room().path().to_owned();
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions { sockets, ..options }));
-    let restored = world
-        .restore(
-            &RecoveryTarget::Latest,
-            directory.clone(),
-            RecoveryAction::Pause,
-            free_port(),
-        )
-        .await
-        .unwrap();
-    directory.stop().await.unwrap();
-    assert_eq!(
-        restored.evidence.unwrap().rows,
-        [("postgres".to_owned(), "public.t".to_owned(), 1500)]
-    );
+    let into = server.room().path().join("restored");
+    let rows = copy::counts(&world, &into, &RecoveryTarget::Latest).await;
+    assert_eq!(rows, [("postgres".to_owned(), "public.t".to_owned(), 1500)]);
 }

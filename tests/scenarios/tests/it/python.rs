@@ -55,14 +55,7 @@ async fn ask(data: &Path, sql: &str) -> String {
 async fn python_restores_a_base_with_its_log_and_without() {
     let server = PgServer::start().await;
     let room = Room::new();
-    let key = SecretKey::generate().unwrap();
-    let key_file = room.path().join("backstay.key");
-    std::fs::write(&key_file, format!("{}\n", *print_master_key(&key))).unwrap();
-    let repository = room.path().join("repository");
-    let store = LocalDirectory::create(&repository, Arc::new(SystemClock::new()))
-        .await
-        .unwrap();
-    let world = World::made(Arc::new(store), &key).await;
+    let (world, repository, key_file) = one_key(&room).await;
     let source = world.source(server.conninfo());
     let running = world.stream(source.clone());
     server
@@ -88,6 +81,19 @@ async fn python_restores_a_base_with_its_log_and_without() {
         ask(&alone, "SELECT count(*) || ':' || sum(n) FROM t").await,
         "1000:500500"
     );
+}
+
+/// A repository in a directory of the room, and the file of the key that opens it.
+async fn one_key(room: &Room) -> (World, PathBuf, PathBuf) {
+    let key = SecretKey::generate().unwrap();
+    let key_file = room.path().join("backstay.key");
+    std::fs::write(&key_file, format!("{}\n", *print_master_key(&key))).unwrap();
+    let repository = room.path().join("repository");
+    let store = LocalDirectory::create(&repository, Arc::new(SystemClock::new()))
+        .await
+        .unwrap();
+    let world = World::made(Arc::new(store), &key).await;
+    (world, repository, key_file)
 }
 
 const IDENTITY: &str = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";

@@ -3,10 +3,9 @@
 //! Promise: every kind is in the table. Time is simulated.
 //! Not here: which error of a server is of which kind (backstay-postgres), errors of the store (full, outage).
 
-use crate::fake::{FakeServer, FakeSource, SEGMENT};
-use crate::shelf::{SYSTEM, Shelf, key, name};
+use crate::fake::{FakeServer, SEGMENT, follow};
+use crate::shelf::{SYSTEM, Shelf, name};
 use backstay_engine::Fact;
-use backstay_engine::jobs::stream::Cadence;
 use backstay_repository::LogStore;
 use backstay_scenarios::Running;
 use backstay_source::{Resume, SourceErrorKind};
@@ -30,12 +29,7 @@ impl Scene {
         let shelf = Shelf::with_segment(SEGMENT).await;
         let server = Arc::new(FakeServer::new(END));
         server.refusals.lock().unwrap().extend(refusals);
-        let source = Arc::new(FakeSource(server.clone()));
-        let repository = shelf
-            .open_with(Arc::new(shelf.memory.clone()), key(7))
-            .await
-            .unwrap();
-        let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
+        let running = follow(&server, &shelf.open().await);
         Scene {
             shelf,
             server,

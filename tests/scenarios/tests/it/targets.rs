@@ -10,12 +10,11 @@
 
 mod ledger;
 
-use backstay_clock::{Chance, SeededChance, SystemClock};
+use crate::copy;
+use backstay_clock::{Chance, SeededChance};
 use backstay_engine::plan::show_time;
 use backstay_engine::{EngineError, ErrorKind};
-use backstay_postgres::{PostgresDirectory, RestoreOptions};
 use backstay_scenarios::World;
-use backstay_source::RecoveryAction;
 use backstay_terms::{Lsn, RecoveryTarget};
 use backstay_testkit::pg::{PgOptions, PgServer, Room};
 use ledger::{Bounds, Committed, Place, ROWS, demanded, expected, ledger, place, write_ledger};
@@ -92,34 +91,9 @@ async fn restored_rows(
     target: &RecoveryTarget,
 ) -> Vec<u32> {
     let into = room.join(format!("restored-{number}"));
-    let options = RestoreOptions::new(&into, Arc::new(SystemClock::new()));
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions {
-        sockets: room.to_owned(),
-        ..options
-    }));
-    let port = backstay_testkit::pg::free_port();
-    let restored = world
-        .restore(target, directory.clone(), RecoveryAction::Pause, port)
-        .await
-        .unwrap();
-    let evidence = restored.evidence.unwrap();
-    let mut copy = backstay_postgres::Connection::connect(
-        &backstay_testkit::pg::parse(&evidence.connect),
-        backstay_postgres::Mode::Sql,
-    )
-    .await
-    .unwrap();
-    let rows = copy
-        .simple_query("SELECT n FROM ledger ORDER BY n")
-        .await
-        .unwrap();
-    directory.stop().await.unwrap();
-    std::fs::remove_dir_all(&into).unwrap();
-    rows[0]
-        .rows
-        .iter()
-        .map(|row| row[0].clone().unwrap().parse().unwrap())
-        .collect()
+    let catalog = world.catalog().await.unwrap();
+    let rows = copy::column(world, catalog, &into, target, "SELECT n FROM ledger ORDER BY n").await;
+    rows.iter().map(|row| row.parse().unwrap()).collect()
 }
 
 /// Where a restore stops, a target that resolves to it and the rows that it must give.

@@ -6,9 +6,9 @@
 
 mod deaths;
 
-use crate::fake::{FakeServer, FakeSource, SEGMENT};
-use crate::shelf::{SEGMENT as FILE, Shelf, Written, branch, key, log_bytes, name};
-use backstay_engine::jobs::stream::{Cadence, settle_all};
+use crate::fake::{FakeServer, SEGMENT, follow};
+use crate::shelf::{SEGMENT as FILE, Shelf, Written, branch, log_bytes, name};
+use backstay_engine::jobs::stream::settle_all;
 use backstay_engine::jobs::verify::{Depth, Recording, VerifyJob};
 use backstay_engine::plan::{Catalog, Request, latest_refused, plan};
 use backstay_engine::{ErrorKind, Fact, Silent};
@@ -29,12 +29,7 @@ struct Stream {
 
 impl Stream {
     async fn of(shelf: &Shelf, server: Arc<FakeServer>) -> Stream {
-        let source = Arc::new(FakeSource(server.clone()));
-        let repository = shelf
-            .open_with(Arc::new(shelf.memory.clone()), key(7))
-            .await
-            .unwrap();
-        let running = Running::follow(source.clone(), source, &repository, &name(), Cadence::default());
+        let running = follow(&server, &shelf.open().await);
         Stream { server, running }
     }
 

@@ -1,19 +1,17 @@
 //! Targets that mean several points, nothing, or less than is stored: each is refused with what to type instead, and what
 //! is to be typed leads where it says.
 
-use backstay_clock::SystemClock;
+use crate::copy;
+use crate::stream::end_of_log;
 use backstay_engine::plan::{Catalog, Request, RestorePlan, latest_refused, plan};
 use backstay_engine::{EngineError, ErrorKind};
+use backstay_postgres::Mode;
 use backstay_postgres::wal::PostgresLog;
-use backstay_postgres::{Connection, Mode, PostgresDirectory, RestoreOptions};
 use backstay_repository::Head;
 use backstay_scenarios::{Running, World};
-use backstay_source::{Outcome, RecoveryAction};
+use backstay_source::Outcome;
 use backstay_terms::{BackupId, Lsn, RecoveryTarget};
-use backstay_testkit::pg::{PgServer, free_port, parse};
-use std::sync::Arc;
-
-use crate::stream::end_of_log;
+use backstay_testkit::pg::PgServer;
 
 /// A server with a table, and a repository that follows it.
 async fn followed() -> (PgServer, World, Running) {
@@ -45,22 +43,10 @@ async fn planned(
 
 /// The rows of `t` in a copy.
 async fn rows_at(server: &PgServer, world: &World, name: &str, target: &RecoveryTarget) -> String {
-    let directory = Arc::new(PostgresDirectory::new(RestoreOptions {
-        sockets: server.room().path().to_owned(),
-        ..RestoreOptions::new(server.room().path().join(name), Arc::new(SystemClock::new()))
-    }));
-    let restored = world
-        .restore(target, directory.clone(), RecoveryAction::Pause, free_port())
-        .await
-        .unwrap();
-    let conninfo = parse(&restored.evidence.unwrap().connect);
-    let mut copy = Connection::connect(&conninfo, Mode::Sql).await.unwrap();
-    let sets = copy
-        .simple_query("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t")
-        .await
-        .unwrap();
-    directory.stop().await.unwrap();
-    sets[0].rows[0][0].clone().unwrap()
+    let into = server.room().path().join(name);
+    let catalog = world.catalog().await.unwrap();
+    let sql = "SELECT string_agg(n::text, ' ' ORDER BY n) FROM t";
+    copy::column(world, catalog, &into, target, sql).await.remove(0)
 }
 
 /// The positions after `--to lsn:` in a text.

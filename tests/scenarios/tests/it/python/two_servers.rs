@@ -1,27 +1,16 @@
 //! `scripts/restore.py` on log of two servers in one lineage: refused before they are told apart, each its own afterwards.
 
-use super::{ask, restore, script};
+use super::{ask, one_key, restore, script};
 use crate::copied_disk::{Pair, ROWS};
-use backstay_clock::SystemClock;
-use backstay_codec::{SecretKey, print_master_key};
 use backstay_engine::Silent;
 use backstay_engine::jobs::stream::settle_all;
-use backstay_scenarios::World;
-use backstay_store::LocalDirectory;
 use backstay_testkit::pg::Room;
-use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_mixes_no_rows_of_two_servers_and_restores_those_of_each() {
     let room = Room::new();
-    let key = SecretKey::generate().unwrap();
-    let key_file = room.path().join("backstay.key");
-    std::fs::write(&key_file, format!("{}\n", *print_master_key(&key))).unwrap();
-    let repository = room.path().join("repository");
-    let store = LocalDirectory::create(&repository, Arc::new(SystemClock::new()))
-        .await
-        .unwrap();
-    let pair = Pair::over(World::made(Arc::new(store), &key).await).await;
+    let (world, repository, key_file) = one_key(&room).await;
+    let pair = Pair::over(world).await;
     let ours = pair.both_killed().await;
 
     let into = room.path().join("mixed");

@@ -4,9 +4,9 @@
 //! comes to the same two lineages.
 
 use super::{FORK, unknown_to_all};
-use crate::fake::{FakeServer, FakeSource, SEGMENT};
+use crate::fake::{self, FakeServer, SEGMENT};
 use crate::shelf::{SEGMENT as FILE, Shelf, Written, branch, key, log_bytes, name};
-use backstay_engine::jobs::stream::{Cadence, settle_all};
+use backstay_engine::jobs::stream::settle_all;
 use backstay_engine::{Fact, Silent};
 use backstay_repository::LogStore;
 use backstay_scenarios::Running;
@@ -122,14 +122,7 @@ async fn other_stores(shelf: &Shelf, leaves: Leaves) {
 async fn follow(shelf: &Shelf, server: &Arc<FakeServer>, plan: &CrashPlan) -> Option<Running> {
     let store = CrashStore::new(Arc::new(shelf.memory.clone()), plan.clone());
     let repository = shelf.open_with(Arc::new(store), key(7)).await.ok()?;
-    let source = Arc::new(FakeSource(server.clone()));
-    Some(Running::follow(
-        source.clone(),
-        source,
-        &repository,
-        &name(),
-        Cadence::default(),
-    ))
+    Some(fake::follow(server, &repository))
 }
 
 fn heard(running: &Running, wanted: impl Fn(&Fact) -> bool) -> usize {
