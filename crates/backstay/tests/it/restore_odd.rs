@@ -5,9 +5,10 @@ use crate::program::{Place, Run};
 use crate::tree::tree;
 use backstay_postgres::{Connection, Mode};
 use backstay_testkit::pg::{PgServer, Stop, free_port, parse};
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 async fn run_sql(conninfo: &str, statements: &[&str]) -> String {
     let mut connection = Connection::connect(&parse(conninfo), Mode::Sql).await.unwrap();
@@ -78,6 +79,8 @@ async fn a_cluster_with_another_superuser_and_no_database_postgres_is_proved_too
     stop_by_hand(&place, "copy").await;
     let sockets = Path::new(connect.split(['=', ' ']).nth(1).unwrap());
     assert!(sockets.is_dir(), "{connect}");
+    let hours_ago = SystemTime::now() - Duration::from_secs(2 * 3600);
+    File::open(sockets).unwrap().set_modified(hours_ago).unwrap();
 
     // A name by hand comes first; one that the cluster does not know is not the end.
     let run = restore(&place, "second", "--superuser helper");

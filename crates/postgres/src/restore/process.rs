@@ -1,4 +1,4 @@
-//! Which server runs in a directory, by its postmaster.pid, or has a socket, by its lock file.
+//! Which server runs in a directory, by its postmaster.pid.
 //!
 //! Promise: a file left by a crash, whose number another program bears now, is not taken for a server where the system
 //! tells the difference (Linux: the server's working directory is its data directory).
@@ -31,14 +31,6 @@ pub(super) fn server_in(directory: &Path) -> Option<RunningServer> {
     let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
     let server = parse(&text)?;
     (lives(server.pid) && works_in(server.pid, directory)).then_some(server)
-}
-
-/// The server whose socket this lock file is of: it has the form of postmaster.pid (CreateLockFile).
-pub(super) fn server_at(lock: &Path) -> Option<RunningServer> {
-    let text = fs::read_to_string(lock).ok()?;
-    let server = parse(&text)?;
-    let directory = text.lines().nth(1)?;
-    (lives(server.pid) && works_in(server.pid, Path::new(directory))).then_some(server)
 }
 
 fn parse(text: &str) -> Option<RunningServer> {

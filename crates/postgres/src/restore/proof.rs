@@ -11,8 +11,11 @@
 //! Not here: the server's life (server).
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
@@ -20,10 +23,12 @@ use rustix::process::Pid;
 
 use super::error::RestoreError;
 use super::owner::Owner;
-use super::process::{lives, server_at};
+use super::process::lives;
 use super::tree::Tree;
 
 const PREFIX: &str = "backstay-";
+/// A room that is younger is never taken for one that was left.
+const ROOM_AGE_MIN: Duration = Duration::from_secs(3600);
 const ATTEMPTS_MAX: u32 = 1000;
 const HBA_FILE: &str = "pg_hba.conf";
 const HBA: &str = "\
@@ -75,14 +80,16 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
-/// Removes the rooms of this owner that nobody needs: whoever made them has ended, and no server has its socket there.
+/// Removes the rooms of this owner that nobody needs: whoever made them has ended, and no server answers there. A container
+/// may share the directory and not the processes, so a room without a server has an hour to get one.
 fn remove_left(sockets: &Path, owner: Owner) {
     let Ok(found) = fs::read_dir(sockets) else {
         // Making a new room says what is wrong with it.
         return;
     };
     for path in found.flatten().map(|entry| entry.path()) {
-        if maker(&path).is_some_and(|maker| !lives(maker)) && is_own(&path, owner) && !has_server(&path) {
+        let is_left = maker(&path).is_some_and(|maker| !lives(maker)) && is_old(&path, owner);
+        if is_left && !has_server(&path) {
             remove(&path);
         }
     }
@@ -96,16 +103,23 @@ fn maker(room: &Path) -> Option<Pid> {
     Pid::from_raw(process.parse().ok()?)
 }
 
-/// Whether it is a directory, not a link to one, and this owner's.
-fn is_own(room: &Path, owner: Owner) -> bool {
-    fs::symlink_metadata(room).is_ok_and(|facts| facts.is_dir() && facts.uid() == owner.user())
+/// Whether it is a directory of this owner, not a link to one, in which nothing was made for an hour.
+fn is_old(room: &Path, owner: Owner) -> bool {
+    fs::symlink_metadata(room).is_ok_and(|facts| {
+        let age = facts.modified().ok().and_then(|time| time.elapsed().ok());
+        facts.is_dir() && facts.uid() == owner.user() && age.is_some_and(|age| age > ROOM_AGE_MIN)
+    })
 }
 
+/// Whether a server may listen there: all that is refused is a socket that nobody listens at.
 fn has_server(room: &Path) -> bool {
     // What cannot be listed is left alone.
     fs::read_dir(room).map_or(true, |found| {
-        let mut paths = found.flatten().map(|entry| entry.path());
-        paths.any(|path| path.extension().is_some_and(|end| end == "lock") && server_at(&path).is_some())
+        found.flatten().any(|entry| {
+            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+            let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
+            is_socket && !UnixStream::connect(entry.path()).is_err_and(refused)
+        })
     })
 }
 
@@ -129,7 +143,9 @@ mod tests {
 
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
     use std::process::{Command, id};
+    use std::time::SystemTime;
 
     /// A process that has ended.
     fn ended() -> u32 {
@@ -143,10 +159,9 @@ mod tests {
         fs::write(path.join(HBA_FILE), HBA).unwrap();
     }
 
-    /// The lock of a socket, of a process that works in a directory.
-    fn lock(room: &Path, process: u32, directory: &Path) {
-        let text = format!("{process}\n{}\n1700000000\n5433\n", directory.display());
-        fs::write(room.join(".s.PGSQL.5433.lock"), text).unwrap();
+    fn aged(path: &Path) {
+        let then = SystemTime::now() - 2 * ROOM_AGE_MIN;
+        fs::File::open(path).unwrap().set_modified(then).unwrap();
     }
 
     #[test]
@@ -154,16 +169,18 @@ mod tests {
         let sockets = std::env::temp_dir().join(format!("backstay-proof-{}", id()));
         fs::create_dir(&sockets).unwrap();
         let named = |process: u32, number: u32| sockets.join(format!("{PREFIX}{process}-{number}"));
+        let socket = |room: &Path| UnixListener::bind(room.join(".s.PGSQL.5433")).unwrap();
         let gone = ended();
         let (stopped, killed) = (named(gone, 0), named(gone, 1));
         room(&stopped);
         room(&killed);
-        lock(&killed, gone, &sockets);
+        drop(socket(&killed));
 
-        let (runs, being_made) = (named(gone, 2), named(id(), 0));
-        room(&runs);
-        lock(&runs, id(), &std::env::current_dir().unwrap());
-        room(&being_made);
+        let (runs, being_made, young) = (named(gone, 2), named(id(), 0), named(gone, 5));
+        for made in [&runs, &being_made, &young] {
+            room(made);
+        }
+        let _listens = socket(&runs);
         let no_room = named(gone, 3);
         fs::create_dir(&no_room).unwrap();
         let another_name = sockets.join("backstay-notes-0");
@@ -172,6 +189,17 @@ mod tests {
         room(&elsewhere);
         let link = named(gone, 4);
         symlink(&elsewhere, &link).unwrap();
+        for old in [
+            &stopped,
+            &killed,
+            &runs,
+            &being_made,
+            &no_room,
+            &another_name,
+            &elsewhere,
+        ] {
+            aged(old);
+        }
 
         let made = ProofRoom::make(&sockets, Owner::Ourselves).unwrap();
         assert_eq!(made.path(), named(id(), 1));
@@ -184,6 +212,7 @@ mod tests {
             made.path().to_owned(),
             runs,
             being_made,
+            young,
             no_room,
             another_name,
             elsewhere.clone(),
