@@ -10,6 +10,8 @@ mod listing;
 mod moves;
 mod order;
 mod range;
+#[cfg(test)]
+mod samples;
 mod settle;
 mod store;
 mod twins;

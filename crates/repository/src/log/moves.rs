@@ -88,17 +88,9 @@ impl Moves {
 #[cfg(test)]
 mod tests {
     use super::super::lineage::AttachReason;
+    use super::super::samples::{branch, first};
     use super::*;
-    use backstay_terms::{Lineage, Position, Suffix, TimedId};
-    use jiff::Timestamp;
-
-    fn branch(lineage: u32) -> Branch {
-        Branch {
-            system: 7,
-            timeline: 1,
-            lineage: Lineage(lineage),
-        }
-    }
+    use backstay_terms::{Suffix, TimedId};
 
     fn epoch(number: u64) -> EpochId {
         TimedId::new("20261123T020011Z", "log", Suffix::from_chance(number << 14)).unwrap()
@@ -109,23 +101,11 @@ mod tests {
             branch: branch(from),
             epochs: epochs.iter().map(|number| epoch(*number)).collect(),
         };
+        let id = TimedId::new("20261123T020011Z", MOVE, Suffix::from_chance(1)).unwrap();
         LineageRecord {
-            format: 1,
-            kind: LineageKind::Attach,
-            id: TimedId::new("20261123T020011Z", MOVE, Suffix::from_chance(1)).unwrap(),
-            created: Timestamp::UNIX_EPOCH,
-            branch: branch(to),
-            from: Position(0),
-            history: None,
-            parent: None,
             reason: AttachReason::Differs,
-            epoch: epoch(epochs[0]),
-            segment_size: 16 << 20,
-            server_end: Position(0),
-            frontier: None,
-            over: vec![],
             moved: Some(moved),
-            after: None,
+            ..first(branch(to), id, epoch(epochs[0]))
         }
     }
 

@@ -1,9 +1,10 @@
 //! Choices over random ranges with random damage.
 
+use super::super::samples::branch;
 use super::*;
 use crate::layout::RangeName;
 use backstay_codec::KeyId;
-use backstay_terms::{Branch, Lineage, Suffix, TimedId};
+use backstay_terms::{Suffix, TimedId};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
@@ -19,14 +20,6 @@ fn range(from: u64, to: u64) -> LogRange {
     }
 }
 
-fn branch(distance: usize) -> Branch {
-    Branch {
-        system: 7,
-        timeline: 1,
-        lineage: Lineage(distance as u32),
-    }
-}
-
 fn candidate(number: usize, (level, distance, from, length): Piece) -> Candidate {
     let epoch = TimedId::new("20261123T020011Z", "log", Suffix::from_chance(1)).unwrap();
     let name = RangeName {
@@ -39,7 +32,7 @@ fn candidate(number: usize, (level, distance, from, length): Piece) -> Candidate
         distance,
         gives: name.range,
         stored: StoredRange {
-            branch: branch(distance),
+            branch: branch(distance as u32),
             level,
             name,
             size: length,

@@ -2,21 +2,14 @@
 
 use super::super::coverage::StoredRange;
 use super::super::listing::AgedRange;
+use super::super::samples::{branch, first};
 use super::*;
+use crate::RepositoryError;
 use crate::inventory::StoredObject;
 use crate::layout::{Level, RangeName};
-use crate::{AttachReason, LineageKind, RepositoryError};
-use backstay_terms::{Lineage, LogRange, Position, Suffix, TimedId};
+use backstay_terms::{LogRange, Position, Suffix, TimedId};
 use jiff::Timestamp;
 use std::sync::Arc;
-
-fn branch(lineage: u32) -> Branch {
-    Branch {
-        system: 7,
-        timeline: 1,
-        lineage: Lineage(lineage),
-    }
-}
 
 fn id(kind: &str, second: u32) -> TimedId {
     let moment = format!("20261123T02{:02}{:02}Z", second / 60, second % 60);
@@ -38,22 +31,8 @@ fn unreadable(second: u32) -> UnreadableRecord {
 
 fn record(lineage: u32, second: u32) -> LineageRecord {
     LineageRecord {
-        format: 1,
-        kind: LineageKind::Attach,
-        id: id("attach", second),
         created: moment_of(&id("attach", second)).unwrap(),
-        branch: branch(lineage),
-        from: Position(0),
-        history: None,
-        parent: None,
-        reason: AttachReason::First,
-        epoch: id("log", second),
-        segment_size: 16 << 20,
-        server_end: Position(0),
-        frontier: None,
-        over: vec![],
-        moved: None,
-        after: None,
+        ..first(branch(lineage), id("attach", second), id("log", second))
     }
 }
 

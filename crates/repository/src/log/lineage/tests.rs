@@ -1,5 +1,6 @@
 //! Decisions about lineages, one by one.
 
+use super::super::samples::{branch, first};
 use super::*;
 use backstay_terms::{Suffix, TimedId};
 
@@ -8,27 +9,13 @@ fn id() -> TimedId {
 }
 
 fn known(timeline: u32, lineage: u32, history: Option<&str>, frontier: Option<u64>) -> Known {
+    let branch = Branch {
+        timeline,
+        ..branch(lineage)
+    };
     let record = LineageRecord {
-        format: 1,
-        kind: LineageKind::Attach,
-        id: id(),
-        created: Timestamp::UNIX_EPOCH,
-        branch: Branch {
-            system: 7,
-            timeline,
-            lineage: Lineage(lineage),
-        },
-        from: Position(0),
         history: history.map(str::to_owned),
-        parent: None,
-        reason: AttachReason::First,
-        epoch: id(),
-        segment_size: 16 << 20,
-        server_end: Position(0),
-        frontier: None,
-        over: vec![],
-        moved: None,
-        after: None,
+        ..first(branch, id(), id())
     };
     Known {
         record,
