@@ -6,7 +6,7 @@ use crate::render::progress::{Progress, Step};
 use backstay_engine::{Fact, Observer};
 use backstay_repository::{KeysFate, KeysGone};
 use backstay_source::Phase;
-use backstay_terms::{ByteCount, Lsn};
+use backstay_terms::{Branch, ByteCount, Lsn, Position, SourceName};
 use std::sync::{Mutex, PoisonError};
 use tracing::{debug, error, info, warn};
 
@@ -54,6 +54,30 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
+fn lineages_contested(source: &SourceName, rivals: &[Branch]) {
+    let rivals: Vec<String> = rivals.iter().map(ToString::to_string).collect();
+    let rivals = rivals.join(", ");
+    error!(%source, rivals, "more than one history of bytes is stored, and nobody has said which one counts; run backstay lineage list, then backstay lineage adopt");
+}
+
+fn log_lost(from: Position, to: Position, by: Option<&str>) {
+    let (from, to) = (Lsn::from(from), Lsn::from(to));
+    let by = by.unwrap_or("this stream");
+    error!(%from, %to, by, "stored log is gone from the repository; take a new backup now, and find out why");
+}
+
+fn keys_gone(gone: &KeysGone) {
+    let KeysGone { epoch, ranges, fate } = gone;
+    match fate {
+        KeysFate::PutBack => {
+            error!(%epoch, ranges, "the wraps of this epoch's keys were gone from the repository and are stored again; find out why");
+        }
+        KeysFate::Lost => {
+            error!(%epoch, ranges, "no wrap of this epoch's keys is left that opens: its log is lost unless a copy of the repository has one; take a new backup now, run backstay verify");
+        }
+    }
+}
+
 impl Observer for Watch {
     fn observe(&self, fact: &Fact) {
         match fact {
@@ -76,9 +100,7 @@ impl Observer for Watch {
                 error!(%branch, reason, "another history of bytes began; take a new backup, and find out why");
             }
             Fact::LineagesContested { source, rivals } => {
-                let rivals: Vec<String> = rivals.iter().map(ToString::to_string).collect();
-                let rivals = rivals.join(", ");
-                error!(%source, rivals, "more than one history of bytes is stored, and nobody has said which one counts; run backstay lineage list, then backstay lineage adopt");
+                lineages_contested(source, rivals);
             }
             Fact::LogShared { branch } => {
                 info!(%branch, "another stream stores the same log of the same server here");
@@ -95,24 +117,9 @@ impl Observer for Watch {
             Fact::Settled { bytes } => info!(bytes = bytes.0, "live ranges settled"),
             Fact::Expired { object, bytes } => info!(object, bytes = bytes.0, "expired"),
             Fact::LogLost { from, to, by } => {
-                let (from, to) = (Lsn::from(*from), Lsn::from(*to));
-                let by = by.as_deref().unwrap_or("this stream");
-                error!(%from, %to, by, "stored log is gone from the repository; take a new backup now, and find out why");
+                log_lost(*from, *to, by.as_deref());
             }
-            Fact::KeysGone(KeysGone {
-                epoch,
-                ranges,
-                fate: KeysFate::PutBack,
-            }) => {
-                error!(%epoch, ranges, "the wraps of this epoch's keys were gone from the repository and are stored again; find out why");
-            }
-            Fact::KeysGone(KeysGone {
-                epoch,
-                ranges,
-                fate: KeysFate::Lost,
-            }) => {
-                error!(%epoch, ranges, "no wrap of this epoch's keys is left that opens: its log is lost unless a copy of the repository has one; take a new backup now, run backstay verify");
-            }
+            Fact::KeysGone(gone) => keys_gone(gone),
             Fact::MonthKeyGone { month } => {
                 error!(
                     month,
