@@ -33,4 +33,4 @@ pub use open::Opener;
 pub use random::{NoRandomness, random_bytes, random_u64};
 pub use seal_buffer::SealBuffer;
 pub use unseal_error::{Cause, UnsealError};
-pub use wrap::{RecipientName, Wrap, WrapError};
+pub use wrap::{Binding, RecipientName, Wrap, WrapError};

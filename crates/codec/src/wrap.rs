@@ -1,7 +1,7 @@
 //! One wrap of an envelope: the envelope's keys, sealed for one recipient.
 //!
-//! Promise: the JSON of the format document, section 3; a wrap opens only for its recipient and its envelope, and
-//! the keys that come out have the ids that it states (KEY-3).
+//! Promise: the JSON of the format document, section 3; a wrap opens only for its recipient and its envelope, and what comes out
+//! are the keys and the repository that it states (KEY-3).
 
 use crate::age::{self, AgeError};
 use crate::base64_text::{from_base64, to_base64};
@@ -37,8 +37,8 @@ pub enum WrapError {
     /// It does not open.
     #[error("it does not open with this key: the key is another one, or the wrap was changed")]
     Refused,
-    /// The keys in it are not the ones that it states.
-    #[error("the keys in it are not the ones that it states")]
+    /// What is in it is not what it states.
+    #[error("the keys or the repository in it are not the ones that it states")]
     OtherKeys,
     /// The age recipient, identity or file cannot be used.
     #[error(transparent)]
@@ -107,10 +107,30 @@ impl KeyIds {
     }
 }
 
+/// What a wrap is made for, beside its recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding<'a> {
+    /// The envelope.
+    pub envelope: &'a str,
+    /// The id of the repository; earlier versions did not tell.
+    pub repository: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Binding<'a> {
+    fn from(envelope: &'a str) -> Binding<'a> {
+        Binding {
+            envelope,
+            repository: None,
+        }
+    }
+}
+
 /// One wrap; the order of its fields is the order in the JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrap {
     format: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
     envelope: String,
     recipient: RecipientName,
     key_ids: KeyIds,
@@ -126,26 +146,31 @@ impl fmt::Debug for Wrap {
 
 impl Wrap {
     /// Wraps for a master key.
-    pub fn raw(envelope: &str, master: &SecretKey, keys: &KeySet) -> Result<Wrap, WrapError> {
-        Self::symmetric(envelope, recipient("raw", &master.master_key_id()), master, keys)
+    pub fn raw<'a>(of: impl Into<Binding<'a>>, master: &SecretKey, keys: &KeySet) -> Result<Wrap, WrapError> {
+        Self::symmetric(of.into(), recipient("raw", &master.master_key_id()), master, keys)
     }
 
     /// Wraps for a passphrase's key from the keyring.
-    pub fn passphrase(envelope: &str, id: &str, key: &SecretKey, keys: &KeySet) -> Result<Wrap, WrapError> {
-        Self::symmetric(envelope, recipient("passphrase", id), key, keys)
+    pub fn passphrase<'a>(
+        of: impl Into<Binding<'a>>,
+        id: &str,
+        key: &SecretKey,
+        keys: &KeySet,
+    ) -> Result<Wrap, WrapError> {
+        Self::symmetric(of.into(), recipient("passphrase", id), key, keys)
     }
 
     /// Wraps for an age X25519 recipient.
-    pub fn age(envelope: &str, to: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
-        let mut wrap = Self::new(envelope, recipient("age", to), keys);
-        wrap.wrap = to_base64(&age::encrypt(to, lines(keys).as_bytes())?);
+    pub fn age<'a>(of: impl Into<Binding<'a>>, to: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
+        let mut wrap = Self::new(of.into(), recipient("age", to), keys);
+        wrap.wrap = to_base64(&age::encrypt(to, wrap.lines(keys).as_bytes())?);
         Ok(wrap)
     }
 
     /// Writes the keys in clear.
-    pub fn none(envelope: &str, keys: &KeySet) -> Result<Wrap, WrapError> {
-        let mut wrap = Self::new(envelope, recipient("none", "none"), keys);
-        wrap.wrap = to_base64(lines(keys).as_bytes());
+    pub fn none<'a>(of: impl Into<Binding<'a>>, keys: &KeySet) -> Result<Wrap, WrapError> {
+        let mut wrap = Self::new(of.into(), recipient("none", "none"), keys);
+        wrap.wrap = to_base64(wrap.lines(keys).as_bytes());
         Ok(wrap)
     }
 
@@ -189,7 +214,8 @@ impl Wrap {
         ];
         let line = |class: KeyClass| class.name().len() + " ".len() + 64 + "\n".len();
         let stated = stated.iter().filter(|(_, id)| id.is_some());
-        let content: usize = stated.map(|(class, _)| line(*class)).sum();
+        let of_keys: usize = stated.map(|(class, _)| line(*class)).sum();
+        let content = of_keys + self.repository_line().len();
         let expected = match self.recipient.kind.as_str() {
             "age" => return Ok(age::check_form(&sealed, content)?),
             "raw" | "passphrase" => SALT + content + TAG,
@@ -207,6 +233,11 @@ impl Wrap {
     /// Who can open it.
     pub fn recipient(&self) -> &RecipientName {
         &self.recipient
+    }
+
+    /// The id of the repository that it says it belongs to; earlier versions did not tell.
+    pub fn repository(&self) -> Option<&str> {
+        self.repository.as_deref()
     }
 
     /// The envelope that it says it belongs to.
@@ -230,10 +261,11 @@ impl Wrap {
     }
 
     /// A wrap that is still without its content.
-    fn new(envelope: &str, recipient: RecipientName, keys: &KeySet) -> Wrap {
+    fn new(of: Binding<'_>, recipient: RecipientName, keys: &KeySet) -> Wrap {
         Wrap {
             format: 1,
-            envelope: envelope.to_owned(),
+            repository: of.repository.map(str::to_owned),
+            envelope: of.envelope.to_owned(),
             recipient,
             key_ids: KeyIds::of(keys),
             wrap: String::new(),
@@ -241,15 +273,15 @@ impl Wrap {
     }
 
     fn symmetric(
-        envelope: &str,
+        of: Binding<'_>,
         recipient: RecipientName,
         kek: &SecretKey,
         keys: &KeySet,
     ) -> Result<Wrap, WrapError> {
         let salt: [u8; SALT] = random_bytes()?;
-        let mut wrap = Self::new(envelope, recipient, keys);
+        let mut wrap = Self::new(of, recipient, keys);
         let key = wrap.wrapping_key(kek, &salt);
-        let sealed = seal_once(&key, wrap.key_ids.json().as_bytes(), lines(keys).as_bytes());
+        let sealed = seal_once(&key, wrap.key_ids.json().as_bytes(), wrap.lines(keys).as_bytes());
         wrap.wrap = to_base64(&[&salt[..], &sealed].concat());
         Ok(wrap)
     }
@@ -298,8 +330,21 @@ impl Wrap {
         })
     }
 
+    /// What is wrapped: a line a key, and one of the repository.
+    fn lines(&self, keys: &KeySet) -> Zeroizing<String> {
+        let mut text = lines(keys);
+        text.push_str(&self.repository_line());
+        text
+    }
+
+    fn repository_line(&self) -> String {
+        let id = self.repository.as_ref();
+        id.map_or_else(String::new, |id| format!("repository {id}\n"))
+    }
+
     fn keys_in(&self, text: &[u8]) -> Result<KeySet, WrapError> {
-        let keys = parse_lines(text).ok_or(WrapError::OtherKeys)?;
+        let of_keys = text.strip_suffix(self.repository_line().as_bytes());
+        let keys = of_keys.and_then(parse_lines).ok_or(WrapError::OtherKeys)?;
         if KeyIds::of(&keys) != self.key_ids || keys.is_empty() {
             return Err(WrapError::OtherKeys);
         }
@@ -316,8 +361,8 @@ fn recipient(kind: &str, id: &str) -> RecipientName {
 
 /// `data <64 hex>` and so on, a line each.
 fn lines(keys: &KeySet) -> Zeroizing<String> {
-    // Room for three lines from the start: a text that grows leaves copies of its secrets behind.
-    let mut text = Zeroizing::new(String::with_capacity(3 * 72));
+    // Room for every line from the start: a text that grows leaves copies of its secrets behind.
+    let mut text = Zeroizing::new(String::with_capacity(4 * 72));
     for class in KeyClass::ALL {
         let Some(key) = keys.get(class) else { continue };
         text.push_str(class.name());

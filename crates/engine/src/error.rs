@@ -192,6 +192,7 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         }
         RepositoryError::Headless { .. }
         | RepositoryError::OtherRepository { .. }
+        | RepositoryError::OtherId { .. }
         | RepositoryError::NewerFormat { .. } => ErrorKind::Refused,
         RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. } => {
             ErrorKind::Key

@@ -11,7 +11,7 @@ pub use seen::{EnvelopeSeen, Opens, WrapSeen};
 use crate::layout::{self, EnvelopePlace};
 use crate::recipients::Ready;
 use crate::{Repository, RepositoryError};
-use backstay_codec::{KeyClass, KeyId, KeySet, SecretKey, Wrap};
+use backstay_codec::{Binding, KeyClass, KeyId, KeySet, SecretKey, Wrap};
 use backstay_store::{Key, list_all};
 use backstay_terms::{Suffix, WrapId};
 use bytes::Bytes;
@@ -121,7 +121,11 @@ impl Repository {
         recipient: &Ready,
         keys: &KeySet,
     ) -> Result<Key, RepositoryError> {
-        let wrap = recipient.wrap(&envelope.name, keys)?;
+        let of = Binding {
+            envelope: &envelope.name,
+            repository: Some(self.id()),
+        };
+        let wrap = recipient.wrap(of, keys)?;
         let key = envelope.wrap(WrapId(Suffix::from_chance(self.chance())))?;
         self.store()
             .put_if_absent(&key, Bytes::from(wrap.to_json()))
@@ -307,12 +311,12 @@ impl Ready {
         }
     }
 
-    fn wrap(&self, envelope: &str, keys: &KeySet) -> Result<Wrap, RepositoryError> {
+    fn wrap(&self, of: Binding<'_>, keys: &KeySet) -> Result<Wrap, RepositoryError> {
         let wrapped = match self {
-            Ready::Raw(key) => Wrap::raw(envelope, key, keys),
-            Ready::Passphrase { id, key, .. } => Wrap::passphrase(envelope, id, key, keys),
-            Ready::Age(recipient) => Wrap::age(envelope, recipient, keys),
-            Ready::None => Wrap::none(envelope, keys),
+            Ready::Raw(key) => Wrap::raw(of, key, keys),
+            Ready::Passphrase { id, key, .. } => Wrap::passphrase(of, id, key, keys),
+            Ready::Age(recipient) => Wrap::age(of, recipient, keys),
+            Ready::None => Wrap::none(of, keys),
         };
         wrapped.map_err(|e| RepositoryError::Key { what: e.to_string() })
     }

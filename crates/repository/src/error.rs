@@ -40,6 +40,18 @@ pub enum RepositoryError {
         /// The id expected.
         expected: String,
     },
+    /// `repository.json` names another repository than the one of which everything is that is stored.
+    #[error(
+        "repository.json says that this is repository {found}, and what is stored here is of repository {stored}: {example}"
+    )]
+    OtherId {
+        /// The id in `repository.json`.
+        found: String,
+        /// The id in what is stored.
+        stored: String,
+        /// One object that says so.
+        example: String,
+    },
     /// An object has a format version that this program does not know.
     #[error("{object} has format version {format}; this program reads version 1")]
     NewerFormat {
@@ -158,8 +170,18 @@ pub enum RepositoryError {
 }
 
 /// Whoever reads it must not think that the objects are worth nothing.
-const HEADLESS_ADVICE: &str = "remove nothing: bring repository.json back from a copy of the repository; \
-    or write it again, the id is on the recovery sheet: {\"format\":1,\"repository\":\"ID\",\"created\":\"2026-01-01T00:00:00Z\"}";
+fn headless_advice() -> String {
+    format!(
+        "remove nothing: bring repository.json back from a copy of the repository; or write it again, the id is on the \
+         recovery sheet: {}",
+        info_again("ID")
+    )
+}
+
+/// A `repository.json` to write by hand.
+fn info_again(id: &str) -> String {
+    format!("{{\"format\":1,\"repository\":\"{id}\",\"created\":\"2026-01-01T00:00:00Z\"}}")
+}
 
 impl RepositoryError {
     /// An object whose content makes no sense.
@@ -236,11 +258,16 @@ impl RepositoryError {
             Self::Absent => "check `repo` in the configuration, or create one with: backstay init".into(),
             Self::AlreadyThere { .. } => "use it as it is, or choose another place for the new one".into(),
             Self::NotEmpty { .. } => "choose an empty place, or remove what is there if it is yours".into(),
-            Self::Headless { .. } => HEADLESS_ADVICE.into(),
-            Self::Malformed { object, .. } if object == crate::layout::REPOSITORY => HEADLESS_ADVICE.into(),
+            Self::Headless { .. } => headless_advice(),
+            Self::Malformed { object, .. } if object == crate::layout::REPOSITORY => headless_advice(),
             Self::OtherRepository { .. } => {
                 "check `repo` in the configuration: it leads to another repository".into()
             }
+            Self::OtherId { stored, .. } => format!(
+                "remove nothing: bring repository.json back from a copy of the repository; or write it again, if the recovery \
+                 sheet has the same id: {}",
+                info_again(stored)
+            ),
             Self::NewerFormat { .. } => "use a newer Backstay".into(),
             Self::Sealed { source, .. } => sealed_advice(source.cause()).into(),
             Self::NoKey { .. } | Self::UnknownKey { .. } => {

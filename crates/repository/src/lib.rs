@@ -16,6 +16,7 @@ mod objects;
 mod recipients;
 mod repository;
 mod runs;
+mod whose;
 
 /// What a store answers, digests and age identities: engine knows stores and codec only through the repository.
 pub use backstay_codec::{AgeIdentity, Digest, Sha256};

@@ -1,11 +1,12 @@
 //! A repository: opens or makes one, and holds what every part needs.
 //!
-//! Promise: `open` refuses what is no repository, a newer format, or another repository than expected, before anything
-//! is read or written. Time and chance come from what the caller passed in.
+//! Promise: `open` refuses what is no repository, a newer format, or another repository than that of which the objects are,
+//! before anything is written. Time and chance come from what the caller passed in.
 //! Not here: what is stored (base, log, runs).
 
 use crate::layout::EnvelopePlace;
 use crate::recipients::{Ready, Recipient, make_ready};
+use crate::whose::refuse_other_id;
 use crate::{RepositoryError, layout};
 use backstay_clock::{Chance, Clock};
 use backstay_codec::{KeyClass, KeyId, KeySet, SecretKey, random_u64};
@@ -116,6 +117,7 @@ impl Repository {
             }
             answer => answer?,
         };
+        refuse_other_id(store.as_ref(), &info.repository).await?;
         let ready = make_ready(store.as_ref(), recipients, chance.next_u64()).await?;
         let (keys, months) = (Mutex::new(HashMap::new()), Mutex::new(HashMap::new()));
         Ok(Repository {

@@ -187,6 +187,41 @@ fn a_repository_of_another_id_than_configured() {
     assert_golden("bad-repository/another.txt", &refused(&place, "list"));
 }
 
+/// A repository.json of another repository, or one with a digit changed: two repositories would come to live in one place.
+#[test]
+fn a_repository_json_with_another_id_than_what_is_stored() {
+    let place = initialised();
+    // A backup that fails leaves its record, and the month's key.
+    assert_eq!(place.run("backup main").exit, 8);
+    let original = fs::read_to_string(place.directory.join("backups/repository.json")).unwrap();
+    let info: serde_json::Value = serde_json::from_str(&original).unwrap();
+    let id = info["repository"].as_str().unwrap();
+    let digit = if id.starts_with('0') { "1" } else { "0" };
+    let changed = format!("{digit}{}", &id[1..]);
+    place.write("backups/repository.json", original.replace(id, &changed));
+    let mut text = String::new();
+    for line in ["backup main", "check", "status", "list"] {
+        text += &refused(&place, line);
+    }
+    assert_golden("bad-repository/other-id.txt", &text.replace(id, "STORED"));
+    for line in [
+        "init",
+        "stream main",
+        "verify",
+        "wal settle main",
+        "expire main",
+        "key rotate",
+        "restore main --to latest --into copy --plan",
+    ] {
+        refused(&place, line);
+        assert_eq!(place.run(line).exit, 5, "{line}");
+    }
+    let said = place.run("list").err;
+    assert!(said.contains(id) && said.contains(&changed), "{said}");
+    place.write("backups/repository.json", original);
+    assert_eq!(place.run("list").exit, 0);
+}
+
 #[test]
 fn init_makes_no_new_key_for_a_repository_that_has_one() {
     let place = initialised();

@@ -68,6 +68,40 @@ fn a_wrap_carries_the_keys_that_it_is_given_and_no_others() {
 }
 
 #[test]
+fn a_wrap_that_states_another_repository_or_none_does_not_open() {
+    let (recipient, master, keys) = (
+        crate::age_recipient_of(IDENTITY).unwrap(),
+        SecretKey::new([1; 32]),
+        keys(),
+    );
+    let of = Binding {
+        envelope: "e",
+        repository: Some("0123456789abcdef0123456789abcdef"),
+    };
+    let raw = Wrap::raw(of, &master, &keys).unwrap();
+    let age = Wrap::age(of, &recipient, &keys).unwrap();
+    let none = Wrap::none(of, &keys).unwrap();
+    let open = |wrap: &Wrap| match wrap.recipient.kind.as_str() {
+        "raw" => wrap.open_raw("e", &master),
+        "age" => wrap.open_age("e", IDENTITY),
+        _ => wrap.open_none("e"),
+    };
+    for wrap in [raw, age, none] {
+        let wrap = Wrap::from_json(&wrap.to_json()).unwrap();
+        assert_eq!((wrap.repository(), wrap.check_form()), (of.repository, Ok(())));
+        assert_eq!(open(&wrap), Ok(keys.clone()), "{wrap:?}");
+        for other in [None, Some("1123456789abcdef0123456789abcdef".to_owned())] {
+            let repository = other.clone();
+            let changed = Wrap {
+                repository,
+                ..wrap.clone()
+            };
+            assert_eq!(open(&changed), Err(WrapError::OtherKeys), "{wrap:?} {other:?}");
+        }
+    }
+}
+
+#[test]
 fn a_wrap_without_keys_never_opens() {
     let (master, none) = (SecretKey::new([1; 32]), KeySet::default());
     let raw = Wrap::raw("e", &master, &none).unwrap();
@@ -89,7 +123,7 @@ fn what_is_wrapped_is_a_line_for_each_key_in_order() {
         *lines(&keys),
         format!("data {}\nfacts {}\n", "ab".repeat(32), "01".repeat(32))
     );
-    assert_eq!(lines(&self::keys()).capacity(), 3 * 72);
+    assert_eq!(lines(&self::keys()).capacity(), 4 * 72);
 }
 
 #[test]

@@ -123,6 +123,10 @@ impl Repository {
             );
             return finding(Invariant::Repo1, what);
         }
+        if let Some(other) = wrap.repository().filter(|id| *id != self.id()) {
+            let what = format!("it was made in repository {other}: it was changed, or put here from there");
+            return finding(Invariant::Repo1, what);
+        }
         if let Err(error) = wrap.check_form() {
             return finding(Invariant::Key2, error.to_string());
         }

@@ -71,7 +71,7 @@ async fn a_planted_wrap_with_other_keys_is_passed_over() {
     // Anybody can write a wrap for `none` or for an age recipient: its keys are not the ones that the head names.
     let (world, head) = backed_up(&[Recipient::None, raw_key(7)]).await;
     let other = KeySet::generate(&KeyClass::ALL).unwrap();
-    let planted = Wrap::none(&envelope(&head), &other).unwrap();
+    let planted = Wrap::none(envelope(&head).as_str(), &other).unwrap();
     world
         .memory
         .overwrite(&first_wrap(&head), planted.to_json().into());
@@ -92,7 +92,7 @@ async fn a_wrap_that_only_claims_a_recipient_does_not_stop_rotation() {
     let image = world.memory.snapshot();
     let keys = raw::keys(&image, &head.place(), [7; 32]);
     // It says that it is for key 8, and was made with another.
-    let claimed = Wrap::raw(&envelope(&head), &SecretKey::new([8; 32]), &keys).unwrap();
+    let claimed = Wrap::raw(envelope(&head).as_str(), &SecretKey::new([8; 32]), &keys).unwrap();
     let mut fields: serde_json::Value = serde_json::from_slice(&claimed.to_json()).unwrap();
     let text = fields["wrap"].as_str().unwrap().to_owned();
     fields["wrap"] = text.replace(&text[4..8], "AAAA").into();
@@ -103,7 +103,7 @@ async fn a_wrap_that_only_claims_a_recipient_does_not_stop_rotation() {
     let Recipient::Age(recipient) = age() else {
         panic!("age")
     };
-    let wrong = Wrap::age(&envelope(&head), &recipient, &other).unwrap();
+    let wrong = Wrap::age(envelope(&head).as_str(), &recipient, &other).unwrap();
     let second = Key::new(first_wrap(&head).as_str().replace("aaaaaaaaaa", "aaaaaaaaab")).unwrap();
     world.memory.overwrite(&second, wrong.to_json().into());
 

@@ -38,7 +38,9 @@ fn refusal(error: &RepositoryError) -> Option<Refusal> {
             Cause::Content => Refusal::Content,
         },
         RepositoryError::UnknownKey { .. } | RepositoryError::NoKey { .. } => Refusal::Key,
-        RepositoryError::Differs { .. } | RepositoryError::OtherRepository { .. } => Refusal::NotAsRecorded,
+        RepositoryError::Differs { .. }
+        | RepositoryError::OtherRepository { .. }
+        | RepositoryError::OtherId { .. } => Refusal::NotAsRecorded,
         RepositoryError::Malformed { .. } | RepositoryError::NewerFormat { .. } => Refusal::Malformed,
         _ => return None,
     })
