@@ -11,11 +11,11 @@ use crate::{RepositoryError, layout};
 use backstay_clock::{Chance, Clock};
 use backstay_codec::{KeyClass, KeyId, KeySet, SecretKey, random_u64};
 use backstay_store::{Created, Key, Prefix, Store, StoreError};
-use backstay_terms::{Suffix, TimedId};
+use backstay_terms::{RunId, Suffix, TimedId};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Chance from the system's generator.
@@ -54,6 +54,7 @@ struct Shared {
     ready: Vec<Ready>,
     keys: Mutex<HashMap<KnownKey, SecretKey>>,
     months: Mutex<HashMap<String, SecretKey>>,
+    passed_over: Mutex<BTreeSet<RunId>>,
 }
 
 /// By what this process knows a key: envelope, class, id.
@@ -129,6 +130,7 @@ impl Repository {
                 ready,
                 keys,
                 months,
+                passed_over: Mutex::default(),
             }),
         })
     }
@@ -160,7 +162,11 @@ impl Repository {
 
     /// A new id of something of `kind` (a-z) made now.
     pub fn new_id(&self, kind: &str) -> Result<TimedId, RepositoryError> {
-        let suffix = Suffix::from_chance(self.chance());
+        self.new_id_with(kind, Suffix::from_chance(self.chance()))
+    }
+
+    /// The same with the suffix of something else.
+    pub(crate) fn new_id_with(&self, kind: &str, suffix: Suffix) -> Result<TimedId, RepositoryError> {
         TimedId::new(&layout::moment(self.now()), kind, suffix).map_err(RepositoryError::encoding)
     }
 
@@ -202,6 +208,16 @@ impl Repository {
             facts: key(KeyClass::Facts),
         };
         (!keys.is_empty()).then_some(keys)
+    }
+
+    /// Whether this process passes over the record of a run for the first time.
+    pub(crate) fn is_news(&self, run: &RunId) -> bool {
+        let mut passed_over = self
+            .shared
+            .passed_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        passed_over.insert(run.clone())
     }
 
     pub(crate) fn month_key(&self, envelope: &str) -> Option<SecretKey> {

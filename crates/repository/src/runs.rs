@@ -126,6 +126,28 @@ impl Repository {
         Ok(named.filter(|(run, _)| run.kind() == kind).collect())
     }
 
+    /// One record of a run: what it began as, and how it ended if it is the last one.
+    pub async fn read_run(
+        &self,
+        run: &RunId,
+        moment: RunMoment,
+    ) -> Result<(RunStarted, Option<RunFinished>), RepositoryError> {
+        match moment {
+            RunMoment::Started => Ok((self.read_run_started(run).await?, None)),
+            RunMoment::Finished => {
+                let record = self.read_run_finished(run).await?;
+                Ok((record.started.clone(), Some(record)))
+            }
+        }
+    }
+
+    /// Says that the record of a run cannot be read and is passed over; once, whoever asks for it again.
+    pub fn pass_over(&self, run: &RunId, error: &RepositoryError) {
+        if self.is_news(run) {
+            warn!(%run, %error, "the record of a run cannot be read and is passed over; see: backstay verify");
+        }
+    }
+
     /// A run's first record.
     pub async fn read_run_started(&self, run: &RunId) -> Result<RunStarted, RepositoryError> {
         let place = layout::run(run, RunMoment::Started)?;

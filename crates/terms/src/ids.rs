@@ -103,6 +103,12 @@ impl TimedId {
     pub fn kind(&self) -> &str {
         self.0.split('-').nth(1).unwrap_or_default()
     }
+
+    /// The random bits in it.
+    pub fn suffix(&self) -> Suffix {
+        let last = self.0.split('-').nth(2).and_then(Suffix::parse);
+        last.expect("an id is made with a suffix")
+    }
 }
 
 fn is_moment(text: &str) -> bool {

@@ -260,9 +260,7 @@ pub async fn last_trouble(
             }
             // A record that our keys do not open tells nothing about this service.
             Ok(_) | Err(RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. }) => {}
-            Err(error) if error.is_about_the_object() => {
-                warn!(%run, %error, "the record of a run cannot be read and is passed over; see: backstay verify");
-            }
+            Err(error) if error.is_about_the_object() => repository.pass_over(&run, &error),
             Err(error) => return Err(error.into()),
         }
     }

@@ -164,7 +164,7 @@ pub async fn settle(session: &mut Session, arguments: &Services) -> Result<Box<d
     let mut damaged = None;
     for service in services {
         let counter = Counter::default();
-        let work = async {
+        let work = |_| async {
             settle_all(&repository, &service.name, &counter).await?;
             counter.outcome()
         };

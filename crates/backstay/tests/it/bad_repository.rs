@@ -223,6 +223,27 @@ fn a_repository_json_with_another_id_than_what_is_stored() {
 }
 
 #[test]
+fn a_run_record_that_cannot_be_read_is_named_once() {
+    let place = initialised();
+    assert_eq!(place.run("backup main").exit, 8);
+    let record = tree(&place.directory.join("backups/facts/runs"))
+        .into_keys()
+        .find(|path| path.to_string_lossy().ends_with(".finished"))
+        .unwrap();
+    let record = place.directory.join("backups/facts/runs").join(record);
+    fs::write(&record, "").unwrap();
+    let of_stream = record.to_string_lossy().replace("-backup-", "-stream-");
+    fs::write(&of_stream, "").unwrap();
+    for line in ["status", "list"] {
+        let run = place.run(line);
+        for kind in ["-backup-", "-stream-"] {
+            let named = run.err.lines().filter(|line| line.contains(kind));
+            assert_eq!(named.count(), 1, "{line}: {}", run.err);
+        }
+    }
+}
+
+#[test]
 fn init_makes_no_new_key_for_a_repository_that_has_one() {
     let place = initialised();
     fs::remove_file(place.directory.join("backstay.key")).unwrap();

@@ -67,7 +67,7 @@ pub async fn adopt(
         ..newest.clone()
     };
     let over: Vec<Branch> = over.iter().map(|passed| passed.branch).collect();
-    let work = async { Ok(catalog.log.put_record(&record).await?) };
+    let work = |_| async { Ok(catalog.log.put_record(&record).await?) };
     let words = |branches: &[Branch]| branches.iter().map(ToString::to_string).collect::<Vec<_>>();
     let figures = |_: &_| json!({ "lineage": branch.to_string(), "over": words(&over) });
     recorded(repository, "adopt", catalog.source.as_str(), work, figures).await?;

@@ -14,7 +14,7 @@ use backstay_repository::{
     BackupOrder, BackupSummary, BaseWriter, EndPoint, Head, HeadLog, HeadVerdict, Repository,
 };
 use backstay_source::{BaseEnd, BaseLog, BaseReader, BaseRequest, BaseStep, Checkpoint, Source, Verdict};
-use backstay_terms::{RetentionClass, SourceName};
+use backstay_terms::{RetentionClass, RunId, SourceName};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,18 +47,19 @@ impl BackupJob {
             &self.repository,
             "backup",
             self.name.as_str(),
-            self.take(),
+            |run| self.take(run),
             figures,
         )
         .await
     }
 
-    async fn take(&self) -> Result<Head, EngineError> {
+    async fn take(&self, run: RunId) -> Result<Head, EngineError> {
         let identity = self.source.identify().await?;
         let order = BackupOrder {
             engine: identity.engine,
             source: self.name.clone(),
             class: self.class,
+            run: Some(run),
         };
         let mut writer = BaseWriter::begin(&self.repository, order).await?;
         let label = format!("backstay {}", writer.place().backup);

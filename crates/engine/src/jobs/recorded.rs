@@ -5,21 +5,25 @@
 
 use crate::EngineError;
 use backstay_repository::{Repository, RunFinished, RunResult, RunStarted};
+use backstay_terms::RunId;
 use serde_json::Value;
 
-/// Records `work` as a run of `verb` about `source`; `figures` tells the numbers of what succeeded.
+/// Records `work` as a run of `verb` about `source`, and tells it which; `figures` tells the numbers of what succeeded.
 ///
 /// # Errors
 /// Those of the work, and of either record.
-pub async fn recorded<T>(
+pub async fn recorded<T, W>(
     repository: &Repository,
     verb: &str,
     source: &str,
-    work: impl Future<Output = Result<T, EngineError>>,
+    work: impl FnOnce(RunId) -> W,
     figures: impl FnOnce(&T) -> Value,
-) -> Result<T, EngineError> {
+) -> Result<T, EngineError>
+where
+    W: Future<Output = Result<T, EngineError>>,
+{
     let started = repository.run_started(verb, source).await?;
-    let outcome = work.await;
+    let outcome = work(started.run.clone()).await;
     let figures = outcome.as_ref().map_or(Value::Null, figures);
     let record = ended(repository, started, outcome.as_ref().err(), figures);
     let recorded = repository.run_finished(&record).await;

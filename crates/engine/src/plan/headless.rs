@@ -1,7 +1,8 @@
 //! Backups of which packs and tables are stored, and no head: what became of them, as the records of runs tell.
 //!
-//! Promise: every backup is recorded as begun before anything of it is stored. One whose run never ended died, or runs; one of
-//! which no run tells lost its record, and may have been committed: `latest` and `immediate` never go back behind it in silence.
+//! Promise: every backup is recorded as begun before anything of it is stored, and has the suffix of its run. One whose run never
+//! ended died, or runs; one whose run left no record lost it, and may have been committed: `latest` and `immediate` never go
+//! back behind it in silence.
 //! Not here: those whose run says that it committed them (lost_backups), expiry (retention).
 
 use super::catalog::Catalog;
@@ -13,7 +14,6 @@ use backstay_repository::layout::RunMoment;
 use backstay_repository::{Head, Headless, RUN_BEFORE_BACKUP, Repository, RunResult, expires_at, moment_of};
 use backstay_terms::{BackupId, RecoveryTarget, RetentionClass, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
 
 /// A backup that runs stores something so often.
 const STORES_WITHIN: SignedDuration = SignedDuration::from_hours(1);
@@ -83,44 +83,26 @@ pub(crate) async fn fate_of(
         return Ok(Fate::Untold);
     };
     let since = began.saturating_sub(RUN_BEFORE_BACKUP).unwrap_or(Timestamp::MIN);
-    let mut runs: BTreeMap<RunId, RunMoment> = BTreeMap::new();
-    for (run, moment) in repository.run_names("backup", since).await? {
-        if moment_of(&run).is_none_or(|moment| since <= moment && moment <= began) {
-            let known = runs.entry(run).or_insert(moment);
-            if moment == RunMoment::Finished {
-                *known = moment;
-            }
-        }
-    }
-    for (run, moment) in runs.into_iter().rev() {
-        let ended = match moment {
-            RunMoment::Started => repository
-                .read_run_started(&run)
-                .await
-                .map(|started| (started, None)),
-            RunMoment::Finished => {
-                let record = repository.read_run_finished(&run).await;
-                record.map(|record| (record.started.clone(), Some(record)))
-            }
-        };
-        let (started, ended) = match ended {
-            // What cannot be read may be its own; verification names it.
-            Err(error) if error.is_about_the_object() => return Ok(Fate::Unended(run)),
-            told => told?,
-        };
-        if started.source != source.as_str() {
-            continue;
-        }
-        let Some(record) = ended else {
-            return Ok(Fate::Unended(run));
-        };
-        match Committed::by(&record) {
-            Some(committed) if committed.backup == *backup => return Ok(Fate::Committed),
-            None if record.result == RunResult::Failed => return Ok(Fate::Failed),
-            _ => {}
-        }
-    }
-    Ok(Fate::Untold)
+    let mut names = repository.run_names("backup", since).await?;
+    names.retain(|(run, _)| run.suffix() == backup.suffix());
+    let ended = names.iter().find(|(_, moment)| *moment == RunMoment::Finished);
+    let Some((run, moment)) = ended.or(names.first()) else {
+        return Ok(Fate::Untold);
+    };
+    let (started, ended) = match repository.read_run(run, *moment).await {
+        // Verification names it.
+        Err(error) if error.is_about_the_object() => return Ok(Fate::Unended(run.clone())),
+        told => told?,
+    };
+    Ok(match ended {
+        _ if started.source != source.as_str() => Fate::Untold,
+        None => Fate::Unended(run.clone()),
+        Some(record) => match Committed::by(&record) {
+            Some(committed) if committed.backup == *backup => Fate::Committed,
+            None if record.result == RunResult::Failed => Fate::Failed,
+            _ => Fate::Untold,
+        },
+    })
 }
 
 /// Those of which no run tells, and those whose run never ended and stores nothing any more; oldest first.

@@ -13,19 +13,15 @@ use crate::jobs::backup::Committed;
 use crate::{EngineError, Side};
 use backstay_repository::layout::RunMoment;
 use backstay_repository::{Head, moment_of};
-use backstay_terms::{BackupId, Lsn, RecoveryTarget, RunId};
+use backstay_terms::{BackupId, Lsn, RecoveryTarget, RunId, Suffix};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
-use tracing::warn;
 
 /// How long backups are promised at most: records of older runs miss none.
 const PROMISED_MAX: SignedDuration = SignedDuration::from_hours(24 * 2557);
 
 /// At most so many records of backups are opened for one answer, the newest.
 const RECORDS_MAX: usize = 200;
-
-/// A backup is named so soon after its run that no other run is its own.
-const NAMED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whoever expired one may have had another clock.
 pub(crate) const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
@@ -77,20 +73,21 @@ pub async fn lost_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<LostB
         .map(|head| &head.backup)
         .chain(unread)
         .collect();
-    // Names tell the second.
     let closed = catalog.unread.heads.iter().map(|head| head.complete);
     let complete = catalog.heads.iter().map(|head| head.finished).chain(closed);
     let since = now.checked_sub(PROMISED_MAX).unwrap_or(Timestamp::MIN);
     let names = repository.run_names("backup", since).await?;
+    // A backup has the suffix of its run. Those of earlier versions have not: their records are opened.
+    let own: BTreeSet<Suffix> = there.iter().map(|backup| backup.suffix()).collect();
     let ended = names
-        .into_iter()
-        .filter(|(_, moment)| *moment == RunMoment::Finished);
-    let ended: Vec<RunId> = ended.map(|(run, _)| run).collect();
+        .iter()
+        .rev()
+        .filter(|(run, moment)| *moment == RunMoment::Finished && !own.contains(&run.suffix()));
     let mut lost = Vec::new();
-    for run in unexplained(&ended, &there).into_iter().take(RECORDS_MAX) {
+    for (run, _) in ended.take(RECORDS_MAX) {
         let record = match repository.read_run_finished(run).await {
             Err(error) if error.is_about_the_object() => {
-                warn!(%run, %error, "the record of a backup cannot be read and is passed over; see: backstay verify");
+                repository.pass_over(run, &error);
                 continue;
             }
             record => record?,
@@ -123,33 +120,6 @@ pub async fn lost_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<LostB
     lost.retain(|lost| places.iter().all(|place| place.backup != lost.backup));
     lost.reverse();
     Ok(lost)
-}
-
-/// The runs, newest first, that do not each explain a backup that is there: of whichever source, or of one that is gone. Names
-/// tell the second: of runs that began in one, none does, and neither does one whose backup may be that of an unexplained run
-/// shortly before it.
-fn unexplained<'a>(ended: &'a [RunId], there: &BTreeSet<&BackupId>) -> Vec<&'a RunId> {
-    let named: Vec<Timestamp> = there.iter().filter_map(|backup| moment_of(backup)).collect();
-    let began: Vec<Option<Timestamp>> = ended.iter().map(moment_of).collect();
-    let at = |place: usize| began.get(place).copied().flatten();
-    let mut unexplained = Vec::new();
-    // Until then a backup may be that of an unexplained run.
-    let mut doubt = Timestamp::MIN;
-    for (place, run) in ended.iter().enumerate() {
-        let Some(own) = at(place) else {
-            unexplained.push(run);
-            continue;
-        };
-        let last = own.saturating_add(NAMED_WITHIN).unwrap_or(Timestamp::MAX);
-        let until = at(place + 1).map_or(last, |next| next.min(last));
-        let is_own = |named: &Timestamp| own.max(doubt) <= *named && *named < until;
-        if !named.iter().any(is_own) {
-            unexplained.push(run);
-            doubt = last;
-        }
-    }
-    unexplained.reverse();
-    unexplained
 }
 
 /// Refuses `immediate` and `latest` where a newer backup than the chosen one was committed and is gone, unless the log
@@ -261,38 +231,5 @@ impl Catalog {
             .lost_backups
             .get_or_try_init(|| lost_backups(self, now))
             .await?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use backstay_terms::{Suffix, TimedId};
-
-    /// The names at these seconds of a minute, each with a suffix of its own.
-    fn ids(kind: &str, seconds: &[u64]) -> Vec<TimedId> {
-        let id = |(number, second): (usize, &u64)| {
-            let time = format!("20261127T1000{second:02}Z");
-            TimedId::new(&time, kind, Suffix::from_chance((number as u64 + 1) << 20)).unwrap()
-        };
-        seconds.iter().enumerate().map(id).collect()
-    }
-
-    fn opened(runs: &[u64], backups: &[u64]) -> usize {
-        let (runs, backups) = (ids("backup", runs), ids("full", backups));
-        unexplained(&runs, &backups.iter().collect()).len()
-    }
-
-    #[test]
-    fn a_run_is_passed_over_only_if_no_other_can_be_that_of_the_backup() {
-        assert_eq!(opened(&[0, 20, 40], &[0, 21, 40]), 0, "each has its own");
-        assert_eq!(
-            opened(&[0, 20, 40], &[0, 40]),
-            2,
-            "the second, and whose may be its"
-        );
-        assert_eq!(opened(&[0, 1], &[1]), 2, "it may be that of the first");
-        assert_eq!(opened(&[0, 0], &[0, 0]), 2, "began in one second");
-        assert_eq!(opened(&[0], &[]), 1);
     }
 }

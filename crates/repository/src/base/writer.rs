@@ -13,7 +13,9 @@ use crate::layout::{BackupPlace, EnvelopePlace};
 use crate::{Repository, RepositoryError};
 use backstay_codec::{Digest, KeyClass, KeySet, Kind};
 use backstay_store::{Key, Prefix, list_all};
-use backstay_terms::{ByteCount, EngineKind, EntryHeader, EntryKind, EntryRole, RetentionClass, SourceName};
+use backstay_terms::{
+    ByteCount, EngineKind, EntryHeader, EntryKind, EntryRole, RetentionClass, RunId, SourceName,
+};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
@@ -29,6 +31,8 @@ pub struct BackupOrder {
     pub source: SourceName,
     /// How long it is kept.
     pub class: RetentionClass,
+    /// The run that takes it: its suffix becomes that of the backup, so that names tell which run is whose.
+    pub run: Option<RunId>,
 }
 
 /// What the source said at the end.
@@ -74,12 +78,17 @@ impl BaseWriter {
     /// Names the backup and stores its envelope; one wrap is read back and opened before data is spent (KEY-2).
     pub async fn begin(repository: &Repository, order: BackupOrder) -> Result<BaseWriter, RepositoryError> {
         let created = repository.now();
-        let id = repository.new_id(BackupKind::Full.name())?;
         let BackupOrder {
             engine,
             source,
             class,
+            run,
         } = order;
+        let kind = BackupKind::Full.name();
+        let id = match run {
+            Some(run) => repository.new_id_with(kind, run.suffix())?,
+            None => repository.new_id(kind)?,
+        };
         let envelope = EnvelopePlace::generation(engine, class, &source, &id);
         let classes = [KeyClass::Data, KeyClass::Index, KeyClass::Facts];
         let keys = repository.create_envelope(&envelope, &classes).await?;

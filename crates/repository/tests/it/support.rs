@@ -163,6 +163,7 @@ pub fn manifest(content: Vec<u8>) -> Entry {
 
 pub fn order() -> BackupOrder {
     BackupOrder {
+        run: None,
         engine: EngineKind::Postgres,
         source: source(),
         class: RetentionClass::Days35,

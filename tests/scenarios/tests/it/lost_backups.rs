@@ -107,3 +107,50 @@ async fn parts_without_a_head_of_which_no_run_tells_are_a_lost_backup_and_not_a_
     let plan = planned(&shelf, RecoveryTarget::Immediate, None).await.unwrap();
     assert_eq!(plan.head.backup, again.backup);
 }
+
+/// Two backups within a minute: that the second is there explains nothing of what the run of the first says.
+#[tokio::test]
+async fn a_backup_explains_its_own_run_alone_however_close_another_one_lies() {
+    let (shelf, first) = shelf().await;
+    let second = taken(&shelf, START + 1000).await;
+    let third = taken(&shelf, START + 2000).await;
+    assert_eq!(
+        lost_backups(&catalog(&shelf).await, shelf.clock_at(0))
+            .await
+            .unwrap(),
+        vec![]
+    );
+    // The run of the third is gone with its records, and the head of the second.
+    for key in shelf.names(&format!("-backup-{}", third.backup.suffix())) {
+        shelf.remove(key.as_str()).await;
+    }
+    lose_head(&shelf, &second).await;
+    let missed = lost_backups(&catalog(&shelf).await, shelf.clock_at(0))
+        .await
+        .unwrap();
+    let missed: Vec<_> = missed.iter().map(|lost| &lost.backup).collect();
+    assert_eq!(missed, [&second.backup], "{first:?}");
+}
+
+/// A run that failed or died the day before tells nothing of a backup that is not its own.
+#[tokio::test]
+async fn parts_whose_own_run_left_no_record_are_not_those_of_another_run() {
+    let (shelf, _) = shelf().await;
+    shelf.abandoned().await;
+    shelf.clock.advance(Duration::from_secs(7200));
+    let newest = taken(&shelf, START + 1000).await;
+    lose_head(&shelf, &newest).await;
+    for key in shelf.names(&format!("-backup-{}", newest.backup.suffix())) {
+        shelf.remove(key.as_str()).await;
+    }
+    let refused = planned(&shelf, RecoveryTarget::Latest, None).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Integrity, "{refused}");
+    assert!(refused.to_string().contains(newest.backup.as_str()), "{refused}");
+    for depth in DEPTHS {
+        let findings = verify(&shelf, depth).await.findings;
+        let named = findings
+            .iter()
+            .filter(|finding| finding.what.contains(newest.backup.as_str()));
+        assert_eq!(named.count(), 1, "{depth:?}: {findings:?}");
+    }
+}

@@ -12,7 +12,8 @@ use backstay_repository::{
 use backstay_store::{Key, MemoryImage, MemoryStore, Store};
 use backstay_terms::{
     Branch, EngineKind, EntryHeader, EntryKind, EntryPath, EntryRole, Lineage, LogFacts, LogMark, LogPoint,
-    LogPointKind, LogRange, Position, RecordBounds, RetentionClass, RunId, SourceName, TransactionBounds,
+    LogPointKind, LogRange, Position, RecordBounds, RetentionClass, RunId, SourceName, TimedId,
+    TransactionBounds,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -47,6 +48,24 @@ pub fn log_bytes(seed: u64, from: u64, to: u64) -> Vec<u8> {
 pub enum Written {
     Live,
     Settled,
+}
+
+/// Chance that gives the suffix of an id once more: a backup has that of its run.
+#[derive(Debug)]
+struct SameSuffix(u64);
+
+impl SameSuffix {
+    fn of(id: &TimedId) -> SameSuffix {
+        let digit = |c: char| "abcdefghijklmnopqrstuvwxyz234567".find(c).unwrap() as u64;
+        let digits = id.suffix().to_string();
+        SameSuffix(digits.chars().rev().fold(0, |bits, c| bits << 5 | digit(c)))
+    }
+}
+
+impl Chance for SameSuffix {
+    fn next_u64(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -183,6 +202,7 @@ impl Shelf {
             engine: EngineKind::Postgres,
             source: name(),
             class,
+            run: None,
         };
         let mut writer = BaseWriter::begin(&repository, order).await.unwrap();
         write_file(
@@ -224,11 +244,12 @@ impl Shelf {
     /// What a backup leaves whose process died: the record that it began, and parts without a head.
     pub async fn abandoned(&self) {
         let repository = self.open().await;
-        repository.run_started("backup", name().as_str()).await.unwrap();
+        let started = repository.run_started("backup", name().as_str()).await.unwrap();
         let order = BackupOrder {
             engine: EngineKind::Postgres,
             source: name(),
             class: RetentionClass::Days35,
+            run: Some(started.run),
         };
         let writer = BaseWriter::begin(&repository, order).await.unwrap();
         let place = writer.place();
@@ -373,7 +394,9 @@ impl Shelf {
 
     /// The records of the run that took a backup, as the job writes them; `figures` may leave out what earlier versions did.
     pub async fn committed(&self, head: &Head, figures: serde_json::Value) -> RunId {
-        let repository = self.open().await;
+        let (store, clock) = (Arc::new(self.memory.clone()), Arc::new(self.clock.clone()));
+        let chance = Arc::new(SameSuffix::of(&head.backup));
+        let repository = Repository::open(store, clock, chance, &[key(7)]).await.unwrap();
         let started = repository.run_started("backup", name().as_str()).await.unwrap();
         let run = started.run.clone();
         let record = RunFinished {

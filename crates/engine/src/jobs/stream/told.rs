@@ -11,7 +11,6 @@ use backstay_terms::{Branch, EpochId, Position, RunId, SourceName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tracing::warn;
 
 /// The verb of the records.
 const VERB: &str = "stream";
@@ -129,23 +128,13 @@ impl StreamsTold {
             if told.ended.len() >= ENDED_MAX {
                 break;
             }
-            let read = match moment {
-                RunMoment::Started if told.attached.is_some() => continue,
-                RunMoment::Started => repository
-                    .read_run_started(&run)
-                    .await
-                    .map(|started| (started, None)),
-                RunMoment::Finished => {
-                    let record = repository.read_run_finished(&run).await;
-                    record.map(|record| (record.started.clone(), Some(record)))
-                }
-            };
-            match read {
+            if moment == RunMoment::Started && told.attached.is_some() {
+                continue;
+            }
+            match repository.read_run(&run, moment).await {
                 Ok((started, record)) if started.source == source.as_str() => told.take(started, record),
                 Ok(_) => {}
-                Err(error) if error.is_about_the_object() => {
-                    warn!(%run, %error, "the record of a stream cannot be read and is passed over; see: backstay verify");
-                }
+                Err(error) if error.is_about_the_object() => repository.pass_over(&run, &error),
                 Err(error) => return Err(error.into()),
             }
         }
