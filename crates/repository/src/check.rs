@@ -11,6 +11,7 @@ mod holes;
 mod indexes;
 mod log;
 mod runs;
+mod sizes;
 mod wraps;
 
 pub use backups::BackupContent;

@@ -481,13 +481,19 @@ impl LogPlace {
         )
     }
 
-    /// What every history file of a system begins with.
-    pub fn histories_prefix(&self, system: u64) -> Result<Prefix, RepositoryError> {
+    /// What every history file of every system begins with.
+    pub fn all_histories_prefix(&self) -> Result<Prefix, RepositoryError> {
         Ok(Prefix::new(format!(
-            "{}/history/{}/{system:016x}/",
+            "{}/history/{}/",
             log_root(self.engine),
             self.source
         ))?)
+    }
+
+    /// What every history file of a system begins with.
+    pub fn histories_prefix(&self, system: u64) -> Result<Prefix, RepositoryError> {
+        let all = self.all_histories_prefix()?;
+        Ok(Prefix::new(format!("{}{system:016x}/", all.as_str()))?)
     }
 
     /// Reads a history file's name back: timeline and digest.

@@ -188,10 +188,11 @@ impl VerifyJob {
             true => self.repository.every_source().await?,
             false => self.services.clone(),
         };
-        if self.depth >= Depth::Structure {
-            let (_, findings) = self.repository.check_months(&self.identities).await?;
-            verified.findings.extend(findings);
-        }
+        let findings = match self.depth {
+            Depth::Listed => self.repository.check_month_sizes().await?,
+            _ => self.repository.check_months(&self.identities).await?.1,
+        };
+        verified.findings.extend(findings);
         for (engine, source) in services {
             let counts = self.service(engine, &source, &mut backups, &mut verified).await?;
             verified.services.push(VerifiedService {
@@ -319,7 +320,9 @@ impl VerifyJob {
         verified.findings.extend(findings);
         let findings = self.repository.check_key_names(inventory).await?;
         verified.findings.extend(findings);
-        if self.depth >= Depth::Structure {
+        if self.depth == Depth::Listed {
+            verified.findings.extend(log.check_sizes().await?);
+        } else {
             let (opened, findings) = log.check_histories(&records).await?;
             counts.histories += opened;
             verified.findings.extend(findings);
@@ -358,7 +361,10 @@ impl VerifyJob {
         let mut found = Vec::new();
         if self.depth > Depth::Listed || !look(&witnessed).holes().await?.is_empty() {
             let (mut indexed, findings) = log.check_indexes(&inventory.branches).await?;
-            verified.findings.extend(findings);
+            let is_known =
+                |new: &CheckFinding| verified.findings.iter().any(|known| known.object == new.object);
+            let new: Vec<_> = findings.into_iter().filter(|new| !is_known(new)).collect();
+            verified.findings.extend(new);
             for (branch, ranges) in &witnessed {
                 indexed.entry(*branch).or_default().extend(ranges);
             }

@@ -42,23 +42,18 @@ impl Repository {
                 RunsWanted::Ended(kind) => moment == RunMoment::Finished && run.kind() == kind,
                 RunsWanted::All => true,
             };
-            if !is_wanted || findings.len() >= FINDINGS_MAX {
+            if findings.len() >= FINDINGS_MAX {
                 continue;
             }
-            let told = match moment {
-                RunMoment::Started => self
-                    .read_run_started(&run)
-                    .await
-                    .map(|started| (started.run, None)),
-                RunMoment::Finished => {
-                    let record = self.read_run_finished(&run).await;
-                    record.map(|record| (record.started.run.clone(), Some(record)))
-                }
-            };
-            let Some((told, record)) = keep(&mut findings, object.key.as_str(), told)? else {
+            if !is_wanted {
+                findings.extend(CheckFinding::too_small(&object));
+                continue;
+            }
+            let read = self.read_run(&run, moment).await;
+            let Some((told, record)) = keep(&mut findings, object.key.as_str(), read)? else {
                 continue;
             };
-            findings.extend(of_another(&run, &told, object.key.as_str()));
+            findings.extend(of_another(&run, &told.run, object.key.as_str()));
             ended.extend(record);
         }
         Ok((ended, findings))

@@ -5,13 +5,14 @@ use backstay_engine::EngineError;
 use backstay_engine::jobs::verify::{Depth, Recording, Verified, VerifyJob};
 use backstay_postgres::wal::PostgresLog;
 use backstay_repository::layout::Level;
-use backstay_repository::{Invariant, LogStore, LogWriter, Parent, Repository};
+use backstay_repository::{CheckFinding, Invariant, LogStore, LogWriter, Parent, Repository};
 use backstay_scenarios::World;
 use backstay_source::{Hit, LogFormat, LogScanner, ScanOrder, SourceError, SourceErrorKind};
 use backstay_store::Store;
 use backstay_terms::{EngineKind, LogFacts, Lsn, Position, RetentionClass};
 use backstay_testkit::pg::PgServer;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +124,53 @@ async fn a_whole_repository_passes_at_every_depth_and_deeper_looks_see_more() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn whatever_is_cut_to_nothing_is_found_and_named_by_a_listing() {
+    let shelf = shelf().await;
+    shelf
+        .log_indexed(branch(2, 2), &[4 * SEGMENT, 5 * SEGMENT], 3 * SEGMENT)
+        .await;
+    shelf.abandoned().await;
+    let before = verify(&shelf, Depth::Listed).await.findings;
+    let mut kinds = BTreeSet::new();
+    for key in shelf.names("") {
+        let name = key.as_str();
+        // Of the parts of a backup without a head nothing is known.
+        if name == "repository.json" || shelf.memory.snapshot().get(&key).unwrap().as_ref() == b"half" {
+            continue;
+        }
+        let kind: Vec<&str> = name.split('/').take(2).collect();
+        kinds.insert(kind.join("/"));
+        for length in [0, 127] {
+            let cut = shelf.copy();
+            cut.change(&key, |body| body.truncate(length));
+            let findings = verify(&cut, Depth::Listed).await.findings;
+            let named = |finding: &&CheckFinding| finding.object == name || finding.what.contains(name);
+            let of_it: Vec<_> = findings.iter().filter(named).collect();
+            assert!(!of_it.is_empty(), "{name} of {length}: {findings:?}");
+            assert!(!before.contains(of_it[0]), "{name}");
+        }
+    }
+    let expected = [
+        "facts/keys",
+        "facts/runs",
+        "postgres-backups/data",
+        "postgres-backups/keys",
+        "postgres-backups/manifests",
+        "postgres-backups/tables",
+        "wal-archive/history",
+        "wal-archive/index",
+        "wal-archive/keys",
+        "wal-archive/lineage",
+        "wal-archive/live",
+        "wal-archive/settled",
+    ];
+    assert_eq!(
+        kinds.iter().collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
