@@ -6,9 +6,13 @@
 use bytes::Bytes;
 use postgres_protocol::message::frontend;
 
-use super::{Answer, Connection, LateCopyData, unexpected};
+use super::{Answer, Connection, LateCopyData, State, unexpected};
 use crate::error::PostgresError;
 use crate::wire::Rows;
+use std::time::Duration;
+
+/// How long a server may take to clean up after a command that failed.
+const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
 /// How a command that may stream began.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct CopyBoth {
     connection: Connection,
     theirs: Side,
     ours: Side,
+    /// What ended the command, until the server has cleaned up after it.
+    failed: Option<PostgresError>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +56,30 @@ impl Connection {
     /// # Errors
     /// `Server` when the command was refused.
     pub async fn start_copy_both(mut self, sql: &str) -> Result<CopyBothStart, PostgresError> {
+        match self.begin_copy_both(sql).await {
+            Ok(None) => Ok(CopyBothStart::Streaming(CopyBoth {
+                connection: self,
+                theirs: Side::Open,
+                ours: Side::Open,
+                failed: None,
+            })),
+            Ok(Some(sets)) => Ok(CopyBothStart::Ended(self, sets)),
+            Err(error) => {
+                self.clean_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The command's result sets if there was nothing to stream.
+    async fn begin_copy_both(&mut self, sql: &str) -> Result<Option<Vec<Rows>>, PostgresError> {
         self.send(sql).await?;
         let mut sets = Vec::new();
         let mut current = Rows::default();
         let mut room = super::RESULT_BYTES_MAX;
         loop {
             match self.next_message().await? {
-                Answer::CopyBoth => {
-                    let stream = CopyBoth {
-                        connection: self,
-                        theirs: Side::Open,
-                        ours: Side::Open,
-                    };
-                    return Ok(CopyBothStart::Streaming(stream));
-                }
+                Answer::CopyBoth => return Ok(None),
                 Answer::Columns(columns) => current.columns = columns,
                 Answer::Row(values) => current.rows.push(super::texts(values, &mut room)?),
                 Answer::Complete(tag) => {
@@ -71,10 +87,17 @@ impl Connection {
                     sets.push(std::mem::take(&mut current));
                 }
                 Answer::Notice(notice) => self.keep(notice),
-                Answer::Ready => return Ok(CopyBothStart::Ended(self, sets)),
+                Answer::Ready => return Ok(Some(sets)),
                 other => return Err(unexpected(&other)),
             }
         }
+    }
+
+    /// Waits until the server is done with a command that failed. It says what failed first and lets go of what the command
+    /// held, a replication slot, after that (postgres.c, PostgresMain): who comes back at once finds the slot in use by himself.
+    async fn clean_up(&mut self) {
+        // One that goes away instead has let go of everything as well.
+        let _ = tokio::time::timeout(CLEAN_UP_MAX, self.recover()).await;
     }
 
     /// Starts a `COPY … TO STDOUT`; `next_copy_data` gives its messages.
@@ -118,8 +141,20 @@ impl CopyBoth {
     /// The next message, however long it takes: the caller selects with its own timer. Cancel-safe.
     ///
     /// # Errors
-    /// `Server` when the server ends the stream with an error, `Lost` when it vanishes.
+    /// `Server` when the server ends the stream with an error and holds nothing more for it, `Lost` when it vanishes.
     pub async fn recv(&mut self) -> Result<CopyBothMessage, PostgresError> {
+        if self.failed.is_none() {
+            match self.next().await {
+                Err(error @ PostgresError::Server { .. }) => self.failed = Some(error),
+                answer => return answer,
+            }
+        }
+        self.connection.clean_up().await;
+        let lost = || PostgresError::protocol("the stream has ended");
+        Err(self.failed.take().unwrap_or_else(lost))
+    }
+
+    async fn next(&mut self) -> Result<CopyBothMessage, PostgresError> {
         if self.theirs == Side::Done {
             return Ok(CopyBothMessage::Done);
         }
@@ -154,6 +189,10 @@ impl CopyBoth {
     /// # Errors
     /// `Server` when the command failed, `Timeout` when the server falls silent.
     pub async fn finish(mut self) -> Result<(Connection, Vec<Rows>), PostgresError> {
+        if self.connection.state != State::Running {
+            // It failed, and the server has said all of it.
+            return Ok((self.connection, Vec::new()));
+        }
         if self.ours == Side::Open {
             frontend::copy_done(self.connection.frames.outgoing());
             self.ours = Side::Done;

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use backstay_postgres::{Answer, Connection, Mode, PostgresError};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backstay_postgres::{Answer, Connection, CopyBothStart, Mode, PostgresError};
 use backstay_testkit::pg::{Listen, PgOptions, PgServer, Stop, parse};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn server_with_passwords() -> PgServer {
     let server = PgServer::start_with(PgOptions {
@@ -283,5 +286,45 @@ async fn a_hostile_server_gets_neither_memory_nor_a_password() {
     for (bytes, expected) in cases {
         let said = answered(bytes).await;
         assert!(said.ends_with(expected), "{said}");
+    }
+}
+
+/// A server says what failed first and lets go of the slot after that: whoever came back meanwhile found it in use by himself.
+#[tokio::test]
+async fn a_stream_that_failed_is_over_when_the_server_has_cleaned_up_after_it() {
+    const LOGGED_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    const STREAMING: &[u8] = b"W\0\0\0\x07\0\0\0";
+    const GONE: &[u8] = b"E\0\0\0\x20SERROR\0VERROR\0C58P01\0Mgone\0\0";
+    for begun in [STREAMING, b""] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cleaned_up = AtomicBool::new(false);
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut heard = [0; 512];
+            assert!(stream.read(&mut heard).await.unwrap() > 0);
+            stream.write_all(LOGGED_IN).await.unwrap();
+            assert!(stream.read(&mut heard).await.unwrap() > 0);
+            stream.write_all(&[begun, GONE].concat()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cleaned_up.store(true, Ordering::SeqCst);
+            stream.write_all(b"Z\0\0\0\x05I").await.unwrap();
+        };
+        let client = async {
+            let conninfo = parse(&format!("host=127.0.0.1 port={port} user=x sslmode=disable"));
+            let connection = Connection::connect(&conninfo, Mode::Replication).await.unwrap();
+            let error = match connection.start_copy_both("START_REPLICATION 0/0").await {
+                Ok(CopyBothStart::Streaming(mut stream)) => {
+                    let error = stream.recv().await.unwrap_err();
+                    stream.finish().await.unwrap();
+                    error
+                }
+                answer => answer.unwrap_err(),
+            };
+            (error, cleaned_up.load(Ordering::SeqCst))
+        };
+        let ((error, is_over), ()) = tokio::join!(client, server);
+        assert_eq!(error.to_string(), "server: ERROR: gone (58P01)");
+        assert!(is_over, "{begun:?}");
     }
 }
