@@ -12,7 +12,7 @@ use crate::layout::{self, EnvelopePlace};
 use crate::recipients::Ready;
 use crate::{Repository, RepositoryError};
 use backstay_codec::{Binding, KeyClass, KeyId, KeySet, SecretKey, Wrap};
-use backstay_store::{Key, list_all};
+use backstay_store::{Key, StoreError, list_all};
 use backstay_terms::{Suffix, WrapId};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -159,10 +159,19 @@ impl Repository {
 
     /// Every wrap of an envelope. What is no wrap counts for nothing and harms nobody (KEY-3).
     async fn read_wraps(&self, envelope: &EnvelopePlace) -> Result<Vec<ReadWrap>, RepositoryError> {
+        let wraps = self.wraps_of(envelope).await?;
+        let seen = wraps.iter().map(|(key, json)| self.see_wrap(envelope, key, json));
+        Ok(seen.collect())
+    }
+
+    /// What is stored under the envelope's prefix. A wrap that goes between the listing and the read was expired: it is none.
+    async fn wraps_of(&self, envelope: &EnvelopePlace) -> Result<Vec<(Key, Bytes)>, RepositoryError> {
         let mut wraps = Vec::new();
         for object in list_all(self.store(), &envelope.prefix()?, None).await? {
-            let json = self.store().get(&object.key).await?;
-            wraps.push(self.see_wrap(envelope, &object.key, &json));
+            match self.store().get(&object.key).await {
+                Err(StoreError::NotFound { .. }) => {}
+                answer => wraps.push((object.key, answer?)),
+            }
         }
         Ok(wraps)
     }

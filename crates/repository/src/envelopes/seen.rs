@@ -8,7 +8,6 @@ use crate::layout::EnvelopePlace;
 use crate::recipients::Ready;
 use crate::{Repository, RepositoryError};
 use backstay_codec::Wrap;
-use backstay_store::list_all;
 
 /// Whether a configured key got the keys out of a wrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +67,10 @@ impl Repository {
     /// Looks at an envelope with every configured key.
     pub async fn look_at_envelope(&self, envelope: &EnvelopePlace) -> Result<EnvelopeSeen, RepositoryError> {
         let (mut read, mut wraps) = (Vec::new(), Vec::new());
-        for object in list_all(self.store(), &envelope.prefix()?, None).await? {
-            let json = self.store().get(&object.key).await?;
-            let seen = self.see_wrap(envelope, &object.key, &json);
+        for (key, json) in self.wraps_of(envelope).await? {
+            let seen = self.see_wrap(envelope, &key, &json);
             wraps.push(WrapSeen {
-                object: object.key.to_string(),
+                object: key.to_string(),
                 recipient: seen.recipient.clone(),
                 opens: match seen.keys {
                     Some(_) => Opens::Yes,

@@ -113,6 +113,33 @@ async fn key_2_an_envelope_that_the_store_changed_or_lost_is_not_used() {
 }
 
 #[tokio::test]
+async fn a_wrap_that_goes_between_the_listing_and_the_read_stops_nobody() {
+    use backstay_store::Operation;
+    use backstay_store::faults::{Fault, FaultyStore, When};
+    let world = World::new();
+    let keys = [raw_key(1), raw_key(2)];
+    let started = world
+        .init_with(&keys)
+        .await
+        .unwrap()
+        .run_started("backup", "orders")
+        .await;
+    let started = started.unwrap();
+    // After repository.json and a wrap, by which it is opened, two wraps are read.
+    let gone = || FaultyStore::new(world.store()).with(When::Nth(Operation::Get, 4), Fault::NotFoundYet);
+    let faulty = std::sync::Arc::new(gone());
+    let repository = world.open_over(faulty.clone(), &keys).await.unwrap();
+    let month = &repository.envelopes().await.unwrap()[0];
+    let seen = repository.look_at_envelope(month).await.unwrap();
+    assert_eq!((seen.wraps.len(), faulty.unused()), (1, vec![]));
+    assert_eq!(seen.lacking.len(), 1, "{seen:?}");
+    let faulty = std::sync::Arc::new(gone());
+    let repository = world.open_over(faulty.clone(), &keys).await.unwrap();
+    assert_eq!(repository.read_run_started(&started.run).await.unwrap(), started);
+    assert_eq!(faulty.unused(), []);
+}
+
+#[tokio::test]
 async fn rewrapping_adds_wraps_changes_none_and_needs_a_key() {
     let world = World::new();
     let repository = world.init().await;
