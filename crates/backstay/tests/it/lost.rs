@@ -273,6 +273,31 @@ async fn a_lineage_that_no_record_tells_of_makes_latest_a_failure_that_says_what
     assert!(first.exit == 0 || second.exit == 0, "{}{}", first.err, second.err);
     let copy = PgServer::start_on(&into, &[]).await.unwrap();
     assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "200");
+    drop(copy);
+
+    // A person's word ends it, and a backup of the lineage that was chosen makes latest whole again.
+    let adopt = line_after(&said, "for good: backstay ")
+        .split(';')
+        .next()
+        .unwrap();
+    let run = place.run(adopt);
+    assert_eq!(run.exit, 0, "{adopt}: {}{}", run.out, run.err);
+    assert!(run.out.contains("\nkept "), "{}", run.out);
+    let again = place.run(adopt);
+    assert!(again.out.starts_with("present "), "{}{}", again.out, again.err);
+    let stream = start_stream(&place);
+    backup(&place);
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    assert_ne!(status_of(&place).0, "failing", "{}", status_of(&place).1);
+    let into = server.room().path().join("latest");
+    let run = place.run(&format!(
+        "restore main --to latest --confirm --progress none --into {}",
+        into.display()
+    ));
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let copy = PgServer::start_on(&into, &[]).await.unwrap();
+    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "300");
 }
 
 /// What status says of `main`: its state, and everything in words.

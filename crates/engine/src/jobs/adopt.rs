@@ -6,7 +6,7 @@
 use super::recorded::recorded;
 use crate::EngineError;
 use crate::plan::{Catalog, LineageSeen, lineages};
-use backstay_repository::{LineageKind, LineageRecord, PassedOver, Repository};
+use backstay_repository::{LineageKind, LineageRecord, PassedOver, Repository, moment_of};
 use backstay_terms::Branch;
 use jiff::SignedDuration;
 use serde_json::json;
@@ -33,13 +33,23 @@ pub async fn adopt(
         .find(|record| record.branch == branch);
     let Some(newest) = of_branch else {
         let source = &catalog.source;
+        let is_hidden = catalog
+            .unread
+            .hidden()
+            .iter()
+            .any(|hidden| hidden.branch == branch);
+        let what = match is_hidden {
+            true => "no record opens that tells of the lineage",
+            false => "there is no lineage",
+        };
         return Err(EngineError::NoSuchThing {
-            what: format!("there is no lineage {branch} of {source}"),
+            what: format!("{what} {branch} of {source}"),
             advice: format!("see: backstay lineage list {source}"),
         });
     };
     let present = catalog.chain.as_ref().and_then(|chain| chain.target());
-    if present.is_some_and(|link| link.branch == branch) && catalog.rivals.is_empty() {
+    let is_present = present.is_some_and(|link| link.branch == branch);
+    if is_present && catalog.rivals.is_empty() && !catalog.unread.leaves_newest_unsure() {
         return Ok(Adopted::Already);
     }
     let passed_over = |seen: LineageSeen| {
@@ -53,9 +63,17 @@ pub async fn adopt(
         .await?
         .into_iter()
         .filter_map(passed_over)
+        .chain(catalog.unread.hidden().iter().copied())
         .collect();
-    // The newest adoption counts, whatever the clocks of those who adopt.
-    let last = catalog.records.iter().map(|record| record.created).max();
+    // The newest adoption counts, whatever the clocks of those who adopt. Of a record that does not open the name tells the second.
+    let created = catalog.records.iter().map(|record| record.created);
+    let named = catalog
+        .unread
+        .records
+        .iter()
+        .filter_map(|record| moment_of(&record.id));
+    let named = named.filter_map(|moment| moment.checked_add(SignedDuration::from_secs(1)).ok());
+    let last = created.chain(named).max();
     let after_last = last.and_then(|last| last.checked_add(SignedDuration::from_micros(1)).ok());
     let record = LineageRecord {
         kind: LineageKind::Adopt,

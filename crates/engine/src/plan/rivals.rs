@@ -9,7 +9,9 @@ use super::catalog::Catalog;
 use super::chain::{Chain, Link};
 use super::restore::{Request, RestorePlan};
 use crate::EngineError;
-use backstay_repository::{LineageKind, LineageRecord, LogStore, RangesSeen, RepositoryError, StoredRange};
+use backstay_repository::{
+    LineageKind, LineageRecord, LogStore, PassedOver, RangesSeen, RepositoryError, StoredRange,
+};
 use backstay_source::RecoveryStop;
 use backstay_terms::{Branch, Lsn, Position, RecoveryTarget};
 use std::collections::BTreeSet;
@@ -45,6 +47,11 @@ fn word(records: &[LineageRecord], branch: &Branch) -> Option<Word> {
         let passed = record.over.iter().find(|passed| passed.branch == *branch)?;
         Some(Word::PassedOver(passed.reach))
     })
+}
+
+/// Whether a person passed a lineage over that reaches so far now, and that has stored nothing since.
+pub(crate) fn is_passed_over(records: &[LineageRecord], now: &PassedOver) -> bool {
+    matches!(word(records, &now.branch), Some(Word::PassedOver(known)) if now.reach <= known)
 }
 
 /// The present lineage: the newest that was not passed over. `records` are those of the source, oldest first.
@@ -88,7 +95,7 @@ pub(crate) async fn rivals(
             None => log.ranges(&branch, None).await?,
         };
         let Some(reach) = reach(&ranges) else { continue };
-        if matches!(word(records, &branch), Some(Word::PassedOver(known)) if reach <= known) {
+        if is_passed_over(records, &PassedOver { branch, reach }) {
             continue;
         }
         let is_rival = match left_at(records, chain, &branch) {

@@ -6,11 +6,11 @@
 
 use super::catalog::Catalog;
 use super::restore::{EPOCH_2000, Request, show_time};
-use super::rivals::present;
+use super::rivals::{is_passed_over, present, reach};
 use super::window::newest_time;
 use crate::EngineError;
 use backstay_repository::{
-    Head, HeadLog, HeadsSeen, LineageRecord, LogStore, RecordsSeen, Repository, UnreadableHead,
+    Head, HeadLog, HeadsSeen, LineageRecord, LogStore, PassedOver, RecordsSeen, Repository, UnreadableHead,
     UnreadableRecord, moment_of,
 };
 use backstay_terms::{BackupId, Branch, EngineKind, LogRange, RecoveryTarget, RetentionClass, SourceName};
@@ -27,6 +27,8 @@ pub struct Unread {
     pub records: Vec<UnreadableRecord>,
     /// The branches of which log is stored; asked for only when a record cannot be opened.
     branches: Vec<Branch>,
+    /// Those of them that no record tells of which opens, with the end of what is stored.
+    hidden: Vec<PassedOver>,
     newest: Newest,
 }
 
@@ -92,7 +94,8 @@ impl Seen {
             true => Vec::new(),
             false => log.branch_names().await?,
         };
-        let (newest, sure) = newest(&seen, &branches);
+        let hidden = hidden(log, &seen.records, &branches).await?;
+        let (newest, sure) = newest(&seen, &branches, &hidden);
         let known = |wanted: &Branch| {
             seen.records.iter().any(|record| record.branch == *wanted) || branches.contains(wanted)
         };
@@ -104,6 +107,7 @@ impl Seen {
             heads: unreadable,
             records: seen.unreadable,
             branches,
+            hidden,
             newest: if lineage.is_some() { Newest::Known } else { sure },
         };
         unread.warn(source);
@@ -116,17 +120,33 @@ impl Seen {
     }
 }
 
+/// The branches that no record tells of.
+async fn hidden(
+    log: &LogStore,
+    records: &[LineageRecord],
+    branches: &[Branch],
+) -> Result<Vec<PassedOver>, EngineError> {
+    let is_hidden = |branch: &&Branch| records.iter().all(|record| record.branch != **branch);
+    let mut hidden = Vec::new();
+    for branch in branches.iter().filter(is_hidden).copied() {
+        let reach = reach(&log.ranges(&branch, None).await?).unwrap_or_default();
+        hidden.push(PassedOver { branch, reach });
+    }
+    Ok(hidden)
+}
+
 /// The present lineage as far as it can be told. A record that cannot be opened may speak of another one if log of several
-/// branches is stored, and it is younger than every record that opens, or one of the branches has no other record.
-fn newest(seen: &RecordsSeen, branches: &[Branch]) -> (Option<Branch>, Newest) {
+/// branches is stored, and it is younger than every record that opens, or one of the branches has no other record. An adoption
+/// is a person's word that it does not, of what was stored then.
+fn newest(seen: &RecordsSeen, branches: &[Branch], hidden: &[PassedOver]) -> (Option<Branch>, Newest) {
     let told = present(&seen.records);
     let last = seen.records.last().map_or(Timestamp::MIN, |last| last.created);
     let younger = |record: &UnreadableRecord| {
         // Names tell the second.
         moment_of(&record.id).is_none_or(|moment| last.duration_since(moment) < SignedDuration::from_secs(1))
     };
-    let hidden = |branch: &Branch| seen.records.iter().all(|record| record.branch != *branch);
-    let in_doubt = seen.unreadable.iter().any(younger) || branches.iter().any(hidden);
+    let untold = |hidden: &PassedOver| !is_passed_over(&seen.records, hidden);
+    let in_doubt = seen.unreadable.iter().any(younger) || hidden.iter().any(untold);
     match branches {
         [] => (told, Newest::Known),
         _ if !in_doubt => (told, Newest::Known),
@@ -160,6 +180,16 @@ impl Unread {
     pub(super) fn timelines(&self, system: u64) -> impl Iterator<Item = u32> {
         let of_system = self.branches.iter().filter(move |branch| branch.system == system);
         of_system.map(|branch| branch.timeline)
+    }
+
+    /// Whether a record that cannot be opened may say that another lineage than the one followed is the newest.
+    pub(crate) fn leaves_newest_unsure(&self) -> bool {
+        self.newest == Newest::Unsure
+    }
+
+    /// The lineages of which log is stored and no record opens, with the end of that log.
+    pub(crate) fn hidden(&self) -> &[PassedOver] {
+        &self.hidden
     }
 
     fn warn(&self, source: &SourceName) {
@@ -209,20 +239,25 @@ impl Unread {
                 ),
             });
         }
-        let follows = request.target != RecoveryTarget::Immediate && self.newest == Newest::Unsure;
+        let follows = request.target != RecoveryTarget::Immediate && self.leaves_newest_unsure();
         if let Some(record) = self.records.last().filter(|_| follows) {
             let lineages: Vec<String> = self
                 .branches
                 .iter()
                 .map(|branch| format!("--lineage {branch}"))
                 .collect();
+            let is_told = |branch: &&Branch| self.hidden.iter().all(|hidden| hidden.branch != **branch);
+            let adopted = match self.branches.iter().rfind(is_told) {
+                Some(branch) => format!("for good: backstay lineage adopt {source} {branch}; "),
+                None => String::new(),
+            };
             return Err(EngineError::Unreadable {
                 what: format!(
                     "which lineage of {source} is the newest cannot be told: a record of one cannot be opened"
                 ),
                 why: record.why.clone(),
                 advice: format!(
-                    "say which one is meant: backstay restore {source} {}; what is damaged: backstay verify {source}",
+                    "say which one is meant: backstay restore {source} {}; {adopted}what is damaged: backstay verify {source}",
                     lineages.join(" or ")
                 ),
             });
