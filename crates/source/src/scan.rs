@@ -11,6 +11,9 @@ use backstay_terms::Position;
 pub enum Wanted {
     /// The first commit or abort whose time is later than this (microseconds since 2000-01-01 00:00:00 UTC).
     TransactionAfter(i64),
+    /// The first commit or abort that is no later than this, after one that was later, at which the clock stepped back: what
+    /// is disorder among neighbours and what is a step the format knows.
+    SteppedBackTo(i64),
     /// The end of this transaction.
     Transaction(u32),
     /// The end of the transaction that this one was a part of.

@@ -12,9 +12,6 @@ use backstay_source::{Hit, LogFormat, Outcome, RecoveryStop, ScanOrder, Wanted};
 use backstay_terms::{LogFacts, LogPointKind, LogRange, Lsn, Position, RecordBounds, RecoveryTarget};
 use jiff::Timestamp;
 
-/// Times of commits may step back by this much among neighbours.
-const STEP_BACK_MAX: i64 = 1_000_000;
-
 /// A target that has been found in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
@@ -97,12 +94,9 @@ impl Resolver<'_> {
             if !later(own) {
                 continue;
             }
-            if let Some(hit) = self
-                .scan(range.to, *range, Wanted::TransactionAfter(time))
-                .await?
-            {
-                let rest = facts.get(place + 1..).unwrap_or_default();
-                self.refuse_if_clock_stepped(time, hit, rest)?;
+            if let Some(hit) = self.scan(*range, Wanted::TransactionAfter(time)).await? {
+                let rest = facts.get(place..).unwrap_or_default();
+                self.refuse_if_clock_stepped(time, hit, rest).await?;
                 return Ok(Some(Resolved {
                     stop: RecoveryStop::Before(hit.start),
                     ..Resolved::after(hit)
@@ -116,31 +110,36 @@ impl Resolver<'_> {
         }
     }
 
-    fn refuse_if_clock_stepped(
+    /// `rest` begins with the range that holds the hit.
+    async fn refuse_if_clock_stepped(
         &self,
         time: i64,
         hit: Hit,
         rest: &[(LogRange, LogFacts)],
     ) -> Result<(), EngineError> {
-        let back = |facts: &LogFacts| {
-            facts
-                .transactions
-                .is_some_and(|t| t.time_min + STEP_BACK_MAX <= time)
+        let earlier = |facts: &LogFacts| facts.transactions.is_some_and(|t| t.time_min <= time);
+        let Some((last, _)) = rest.iter().rfind(|(_, facts)| earlier(facts)) else {
+            return Ok(());
         };
-        match rest.iter().find(|(_, facts)| back(facts)) {
-            None => Ok(()),
-            Some((range, _)) => {
-                let (first, again) = (
-                    backstay_terms::Lsn::from(hit.start),
-                    backstay_terms::Lsn::from(range.from),
-                );
-                let what = format!(
-                    "the server's clock stepped back: transactions after {first} are later than the target, and some after {again} are earlier again"
-                );
-                let advice = format!("choose by position: --to lsn:{first}, or a position after {again}");
-                Err(EngineError::Ambiguous { what, advice })
-            }
-        }
+        let after_hit = LogRange {
+            from: hit.start,
+            to: last.to,
+        };
+        let wanted = Wanted::SteppedBackTo(time);
+        let Some(again) = self.scan_from(hit.start, after_hit, wanted).await? else {
+            return Ok(());
+        };
+        let (first, again) = (Lsn::from(hit.start), Lsn::from(again.start));
+        Err(EngineError::Ambiguous {
+            what: format!(
+                "the server's clock stepped back: the transaction at {first} is later than the target, and the one at {again} is \
+                 earlier again"
+            ),
+            advice: format!(
+                "choose by position: --to lsn:{first}, or a position from {again} on; what is there: backstay window {}",
+                self.catalog.source
+            ),
+        })
     }
 
     async fn record_at(&self, position: Position) -> Result<Option<Resolved>, EngineError> {
@@ -152,7 +151,7 @@ impl Resolver<'_> {
             from,
             to: self.stretch.to,
         };
-        let hit = self.scan(last.to, last, Wanted::RecordAt(position)).await?;
+        let hit = self.scan(last, Wanted::RecordAt(position)).await?;
         Ok(hit.map(Resolved::after))
     }
 
@@ -164,7 +163,7 @@ impl Resolver<'_> {
             if !possible {
                 continue;
             }
-            if let Some(hit) = self.scan(range.to, range, Wanted::Transaction(xid)).await? {
+            if let Some(hit) = self.scan(range, Wanted::Transaction(xid)).await? {
                 return Ok(Some(Resolved {
                     outcome: hit.outcome,
                     ..Resolved::after(hit)
@@ -188,7 +187,7 @@ impl Resolver<'_> {
             if own.transactions.is_none_or(|t| t.xid_min >= xid) {
                 continue;
             }
-            if let Some(hit) = self.scan(range.to, *range, Wanted::Subtransaction(xid)).await? {
+            if let Some(hit) = self.scan(*range, Wanted::Subtransaction(xid)).await? {
                 return Ok(hit.transaction);
             }
         }
@@ -204,9 +203,7 @@ impl Resolver<'_> {
                     && point.start >= self.log.stop
             };
             if facts.points.iter().any(|point| named(&point))
-                && let Some(hit) = self
-                    .scan(range.to, range, Wanted::RestorePoint(name.to_owned()))
-                    .await?
+                && let Some(hit) = self.scan(range, Wanted::RestorePoint(name.to_owned())).await?
             {
                 return Ok(Some(Resolved::after(hit)));
             }
@@ -214,9 +211,19 @@ impl Resolver<'_> {
         Ok(None)
     }
 
-    /// Walks the log from the start of the file that holds `within.from`, or a file earlier for records that reach
-    /// over, up to `to`, file by file.
-    async fn scan(&self, to: Position, within: LogRange, wanted: Wanted) -> Result<Option<Hit>, EngineError> {
+    /// Looks for a record after the base that ends in `within`.
+    async fn scan(&self, within: LogRange, wanted: Wanted) -> Result<Option<Hit>, EngineError> {
+        self.scan_from(self.log.stop, within, wanted).await
+    }
+
+    /// Looks for a record that starts at `from` or later: walks the log from the start of the file that holds `within.from`, or
+    /// a file earlier for records that reach over, to `within.to`, file by file.
+    async fn scan_from(
+        &self,
+        from: Position,
+        within: LogRange,
+        wanted: Wanted,
+    ) -> Result<Option<Hit>, EngineError> {
         let size = self.log.segment_size;
         let own_file = within.from.0 / size * size;
         let earlier = Position(own_file.saturating_sub(size));
@@ -230,13 +237,13 @@ impl Resolver<'_> {
             timeline: self.timeline,
             segment_size: size,
             begins,
-            from: self.log.stop,
+            from,
             wanted,
         };
         let mut scanner = self.format.scan(order)?;
         let mut at = begins;
-        while at < to && scanner.found().is_none() {
-            let next = Position((at.0 / size + 1) * size).min(to);
+        while at < within.to && scanner.found().is_none() {
+            let next = Position((at.0 / size + 1) * size).min(within.to);
             scanner.feed(&self.catalog.bytes_in(LogRange { from: at, to: next }).await?)?;
             at = next;
         }

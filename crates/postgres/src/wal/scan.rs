@@ -1,7 +1,7 @@
 //! The port `LogFormat`: finding a record in bytes of which only system, timeline and segment size are known.
 //!
 //! Promise: the version is read from the first page, everything else is checked as the walker checks it.
-//! Not here: rivals and clocks that stepped (find).
+//! Not here: what it means that nothing was found (engine).
 
 use super::page::{WalDamage, WalIdentity};
 use super::record::{Ended, Meaning, Record};
@@ -10,6 +10,10 @@ use super::walker::Walker;
 use crate::timeline::Ancestry;
 use backstay_source::{Hit, LogFormat, LogScanner, Outcome, ScanOrder, SourceError, SourceErrorKind, Wanted};
 use backstay_terms::{Lsn, SystemIdentifier, Timeline, WalSegmentSize};
+
+/// By how much times must fall back before the clock counts as having stepped: microseconds.
+/// Less than that is the ordinary disorder of transactions that end at the same moment.
+const CLOCK_STEP_MIN: i64 = 1_000_000;
 
 /// PostgreSQL's log.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +38,7 @@ impl LogFormat for PostgresLog {
             segment_size,
             magic: Vec::new(),
             walker: None,
+            time_highest: i64::MIN,
             found: None,
         }))
     }
@@ -45,6 +50,8 @@ struct Scan {
     // The first bytes, until the version is known.
     magic: Vec<u8>,
     walker: Option<Walker>,
+    // Of the ends of transactions that were walked since `from`.
+    time_highest: i64,
     found: Option<Hit>,
 }
 
@@ -86,27 +93,38 @@ impl Scan {
 
     fn walk(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
         let Scan {
-            order, walker, found, ..
+            order,
+            walker,
+            time_highest,
+            found,
+            ..
         } = self;
         let Some(walker) = walker else { return Ok(()) };
         let looked_at = walker.feed(bytes, &mut |record| {
+            if record.start < Lsn::from(order.from) {
+                return;
+            }
             let moves_on = order.wanted == Wanted::LastComplete;
-            if (found.is_none() || moves_on) && answers(order, &record) {
+            if (found.is_none() || moves_on) && answers(&order.wanted, &record, *time_highest) {
                 *found = Some(hit(&record));
+            }
+            if let Meaning::TransactionEnd { time, .. } = record.meaning {
+                *time_highest = time.max(*time_highest);
             }
         });
         looked_at.map_err(SourceError::from)
     }
 }
 
-fn answers(order: &ScanOrder, record: &Record) -> bool {
-    if record.start < Lsn::from(order.from) {
-        return false;
-    }
-    match (&order.wanted, &record.meaning) {
+/// Whether a record is the wanted one, after ends of transactions of which the latest was at `time_highest`.
+fn answers(wanted: &Wanted, record: &Record, time_highest: i64) -> bool {
+    match (wanted, &record.meaning) {
         (Wanted::LastComplete, _) => true,
         (Wanted::RecordAt(position), _) => record.start >= Lsn::from(*position),
         (Wanted::TransactionAfter(target), Meaning::TransactionEnd { time, .. }) => time > target,
+        (Wanted::SteppedBackTo(target), Meaning::TransactionEnd { time, .. }) => {
+            time <= target && time_highest > *target && time_highest.saturating_sub(*time) > CLOCK_STEP_MIN
+        }
         (Wanted::Transaction(wanted), Meaning::TransactionEnd { xid, .. }) => xid == wanted,
         (
             Wanted::Subtransaction(wanted),
@@ -215,6 +233,7 @@ mod tests {
             found(Wanted::RecordAt(Position(starts[0] + 1))),
             Some((starts[1], Some(150)))
         );
+        assert_eq!(found(Wanted::SteppedBackTo(150)), None);
         assert_eq!(found(Wanted::LastComplete), Some((starts[3], None)));
         let late = ScanOrder {
             from: Position(starts[1]),
@@ -242,5 +261,38 @@ mod tests {
         };
         let refused = PostgresLog.scan(other).unwrap().feed(&log().bytes).unwrap_err();
         assert_eq!(refused.kind, SourceErrorKind::Damaged);
+    }
+
+    #[test]
+    fn a_clock_that_stepped_back_to_a_time_is_found_and_the_disorder_of_neighbours_is_not() {
+        const SECOND: i64 = 1_000_000;
+        let at = |times: &[i64], target: i64, from: usize| {
+            let mut log = Forge::new(Lsn(MIB));
+            for (xid, time) in (10..).zip(times) {
+                log.commit(xid, *time);
+            }
+            let starts: Vec<u64> = log.starts.iter().map(|start| start.0).collect();
+            let mut scan = PostgresLog
+                .scan(ScanOrder {
+                    from: Position(starts[from]),
+                    ..order(Wanted::SteppedBackTo(target))
+                })
+                .unwrap();
+            scan.feed(&log.bytes).unwrap();
+            let hit = scan.found()?;
+            starts.iter().position(|start| *start == hit.start.0)
+        };
+        let hour = 3600 * SECOND;
+        let stepped = [0, hour, 2 * hour, 10 * SECOND, 20 * SECOND];
+        assert_eq!(at(&stepped, 15 * SECOND, 1), Some(3));
+        // Closely: what the clock fell by counts, not how far below the target it fell.
+        assert_eq!(at(&stepped, 10 * SECOND, 1), Some(3));
+        assert_eq!(at(&stepped, 10 * SECOND - 1, 1), None);
+        // Nothing later came before.
+        assert_eq!(at(&stepped, 2 * hour, 1), None);
+        assert_eq!(at(&stepped, 15 * SECOND, 3), None);
+        let disorder = [0, 5 * SECOND, 4 * SECOND + 1, 6 * SECOND];
+        assert_eq!(at(&disorder, 4 * SECOND + 500_000, 1), None);
+        assert_eq!(at(&[0, 5 * SECOND, 4 * SECOND - 1], 4 * SECOND, 1), Some(2));
     }
 }

@@ -3,6 +3,7 @@
 
 mod border;
 mod catching_up;
+mod clock_steps;
 mod closed_log;
 mod copied_disk;
 mod copy;

@@ -22,13 +22,13 @@ async fn followed() -> (PgServer, World, Running) {
     (server, world, running)
 }
 
-async fn backup(server: &PgServer, world: &World, name: &str) -> Head {
+pub async fn backup(server: &PgServer, world: &World, name: &str) -> Head {
     let scratch = server.room().dir(name);
     let source = world.source(server.conninfo());
     world.backup(source, &scratch).await.unwrap()
 }
 
-async fn planned(
+pub async fn planned(
     world: &World,
     target: &RecoveryTarget,
     base: Option<&BackupId>,
@@ -42,7 +42,7 @@ async fn planned(
 }
 
 /// The rows of `t` in a copy.
-async fn rows_at(server: &PgServer, world: &World, name: &str, target: &RecoveryTarget) -> String {
+pub async fn rows_at(server: &PgServer, world: &World, name: &str, target: &RecoveryTarget) -> String {
     let into = server.room().path().join(name);
     let catalog = world.catalog().await.unwrap();
     let sql = "SELECT string_agg(n::text, ' ' ORDER BY n) FROM t";
@@ -50,7 +50,7 @@ async fn rows_at(server: &PgServer, world: &World, name: &str, target: &Recovery
 }
 
 /// The positions after `--to lsn:` in a text.
-fn positions(text: &str) -> Vec<Lsn> {
+pub fn positions(text: &str) -> Vec<Lsn> {
     let after = text.split("--to lsn:").skip(1);
     let position = |rest: &str| rest.split([' ', ';', ',']).next().unwrap().parse().unwrap();
     after.map(position).collect()
