@@ -371,13 +371,13 @@ pub struct Status {
     /// Which services.
     #[command(flatten)]
     pub services: Services,
-    /// End with exit 10 when an objective is violated
+    /// End with exit 10 when an objective is violated or a service is failing
     #[arg(long)]
     pub exit_code: bool,
 }
 
 impl Status {
-    /// What a violated objective does to the exit.
+    /// What a violated objective, or a failing service, does to the exit.
     pub fn on_violation(&self) -> OnViolation {
         if self.exit_code {
             OnViolation::Exit

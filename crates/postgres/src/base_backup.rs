@@ -368,6 +368,12 @@ impl BaseBackup {
                 Some(reader) => Some((self.begin_segment(&reader)?, reader)),
                 None => {
                     (self.last_record, self.end_point) = wal.found()?;
+                    if self.end_point.is_none() {
+                        tracing::warn!(
+                            "the server wrote no record that ends this backup, as a standby does not: no stored log goes on from it, and \
+                             it can be restored to its own end alone; take backups from the primary"
+                        );
+                    }
                     self.tablespaces_made = wal.tablespaces_made();
                     return self.check_manifest(*check).await;
                 }

@@ -58,6 +58,11 @@ impl Answer {
         self.seen.behind(self.now).is_none_or(|behind| behind > self.rpo)
     }
 
+    /// Whether somebody must act: the objective does not hold, or the newest cannot be restored.
+    fn alarms(&self) -> bool {
+        self.violates() || self.state().0 == Mark::Bad
+    }
+
     fn state(&self) -> (Mark, &'static str) {
         let complaints = self.complaints();
         let has = |mark| complaints.iter().any(|complaint| complaint.mark == mark);
@@ -199,7 +204,7 @@ impl Report for Status {
 
     fn exit(&self) -> Exit {
         match self.on_violation {
-            OnViolation::Exit if self.answers.iter().any(Answer::violates) => Exit::Objective,
+            OnViolation::Exit if self.answers.iter().any(Answer::alarms) => Exit::Objective,
             _ if self.answers.iter().any(|answer| answer.seen.trouble.is_some()) => Exit::Incomplete,
             _ => Exit::Done,
         }

@@ -179,6 +179,7 @@ async fn a_running_epoch_whose_keys_are_gone_is_a_failure_and_its_log_is_not_cal
     assert_eq!(refused.exit, 11, "{}{}", refused.out, refused.err);
     let (state, said) = status_of(&place);
     assert_eq!(state, "failing", "{said}");
+    assert_eq!(place.run("status --exit-code").exit, 10);
     let why = line_after(&said, "✗ main: --to latest is refused: ");
     assert!(
         refused.err.contains(why) || refused.out.contains(why),

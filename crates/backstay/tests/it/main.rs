@@ -32,6 +32,7 @@ mod restore_words;
 mod retention;
 mod runs;
 mod signals;
+mod standby;
 mod terminal;
 mod tree;
 mod unreadable;

@@ -61,6 +61,17 @@ async fn replication(conninfo: &Conninfo, findings: &mut Vec<Finding>) {
     {
         findings.push(Finding::failure("tablespaces", error.to_string(), error.advice()));
     }
+    // 13 does not know it.
+    if show(&mut connection, "in_hot_standby")
+        .await
+        .is_ok_and(|value| value == "on")
+    {
+        findings.push(Finding::warning(
+            "standby",
+            "the server is a standby: no stored log goes on from a backup of it",
+            "name the primary in the connection string, or add target_session_attrs=read-write where hosts are several",
+        ));
+    }
     if let Ok(checksums) = show(&mut connection, "data_checksums").await {
         findings.push(match checksums.as_str() {
             "on" => Finding::good("data-checksums", "data pages carry checksums"),

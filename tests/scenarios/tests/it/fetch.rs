@@ -121,6 +121,11 @@ impl Case {
         (fetched, !store.unused().is_empty())
     }
 
+    /// What the last fetch left.
+    fn delivered(&self) -> Option<Vec<u8>> {
+        std::fs::read(&self.destination).ok()
+    }
+
     async fn fetch(&self, store: Arc<FaultyStore>) -> Result<Fetched, EngineError> {
         let repository = self.shelf.open_with(store.clone(), self.key.clone()).await?;
         self.faults
