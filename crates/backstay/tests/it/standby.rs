@@ -15,7 +15,7 @@ async fn a_backup_of_a_standby_is_said_to_be_one_point_and_is_restored_as_that()
     assert!(
         check
             .out
-            .contains("▲ standby the server is a standby: no stored log goes on from a backup of it"),
+            .contains("the server is a standby: no stored log goes on from a backup of it"),
         "{}{}",
         check.out,
         check.err
