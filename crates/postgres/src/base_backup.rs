@@ -32,7 +32,9 @@ use crate::connection::{Answer, Connection, CopyBothMessage, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, Severity, SqlState};
 use crate::in_place;
-use crate::replication::command::{ServerIdentity, identify_system, server_version, show, wal_segment_size};
+use crate::replication::command::{
+    ServerIdentity, identify_system, is_standby, server_version, show, wal_segment_size,
+};
 use crate::replication::version::{BaseBackupOptions, Dialect};
 use crate::timeline::Ancestry;
 use crate::wire::Notice;
@@ -134,6 +136,9 @@ impl BaseBackup {
         let dialect = Dialect::of(server_version(&base)?)?;
         let identity = identify_system(&mut base).await?;
         let place = place(&mut base, identity).await?;
+        if is_standby(&mut base, place.version).await? {
+            return Err(PostgresError::Standby);
+        }
         let data_checksums = data_checksums(&mut base).await?;
         // Now rather than after the checkpoint, and again then. Where it cannot be asked, that is said there.
         if let Err(error @ PostgresError::InPlaceTablespaces { .. }) =
@@ -369,10 +374,7 @@ impl BaseBackup {
                 None => {
                     (self.last_record, self.end_point) = wal.found()?;
                     if self.end_point.is_none() {
-                        tracing::warn!(
-                            "the server wrote no record that ends this backup, as a standby does not: no stored log goes on from it, and \
-                             it can be restored to its own end alone; take backups from the primary"
-                        );
+                        return Err(PostgresError::Standby);
                     }
                     self.tablespaces_made = wal.tablespaces_made();
                     return self.check_manifest(*check).await;

@@ -166,6 +166,12 @@ pub enum PostgresError {
         /// The server's major version.
         major: u32,
     },
+    /// A base backup was asked of a standby. It writes no record that ends the backup (xlog.c, do_pg_backup_stop), so nothing
+    /// says where the backup alone is consistent, or which log goes on from it.
+    #[error(
+        "base backup: the server is a standby, and nothing in its log ends a backup of it: it could not be recovered for certain"
+    )]
+    Standby,
     /// WAL that the backup needs could not be read.
     #[error("base backup: WAL from {from} to {to}: {reason}")]
     BackupWal {
@@ -257,6 +263,9 @@ impl PostgresError {
             Self::InPlaceTablespaces { .. } => {
                 "move what is in them, in each database: ALTER TABLE ALL IN TABLESPACE name SET TABLESPACE pg_default, the same with INDEX and MATERIALIZED VIEW; then DROP TABLESPACE name and back up again; or use PostgreSQL 16 or newer"
             }
+            Self::Standby => {
+                "name the primary in the connection string, or several hosts with target_session_attrs=read-write"
+            }
             Self::BackupWal { .. } => {
                 "raise max_wal_senders and max_slot_wal_keep_size at the server, then run again"
             }
@@ -287,7 +296,7 @@ impl PostgresError {
             | Self::TlsCommonNameOnly { .. }
             | Self::TlsRefused { .. } => SourceErrorKind::Refused,
             Self::Server { sqlstate, .. } => sqlstate.kind(),
-            Self::Version(_) | Self::Entry { .. } | Self::InPlaceTablespaces { .. } => {
+            Self::Version(_) | Self::Entry { .. } | Self::InPlaceTablespaces { .. } | Self::Standby => {
                 SourceErrorKind::Refused
             }
             Self::Protocol(_) => SourceErrorKind::Protocol,

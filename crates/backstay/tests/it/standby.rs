@@ -4,36 +4,34 @@ use crate::program::Place;
 use backstay_testkit::pg::PgServer;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_standby_is_said_to_be_one_point_and_is_restored_as_that() {
+async fn a_backup_of_a_standby_is_refused_before_anything_is_stored() {
     let primary = PgServer::start().await;
-    primary
-        .sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
-        .await;
     let standby = primary.start_standby().await;
-    let place = Place::with_program(standby.room().path().join("place")).serving(&standby);
-    let check = place.run("check");
+    let place = Place::with_program(standby.room().path().join("place"));
+    let words = "the server is a standby, and nothing in its log ends a backup of it";
+    let socket = format!("host={} port={}", standby.socket_dir().display(), standby.port());
+    let init = place.init(&format!("{socket} user=postgres dbname=postgres"));
     assert!(
-        check
-            .out
-            .contains("the server is a standby: no stored log goes on from a backup of it"),
+        init.exit == 10 && init.out.contains(words),
         "{}{}",
-        check.out,
-        check.err
+        init.out,
+        init.err
     );
+    let check = place.run("check");
+    assert_eq!(check.exit, 10, "{}{}", check.out, check.err);
+    assert!(check.out.contains(words), "{}{}", check.out, check.err);
     let run = place.run("backup main --progress none");
-    assert_eq!(run.exit, 0, "{}", run.err);
+    assert_eq!(run.exit, 5, "{}", run.err);
+    assert!(run.err.contains(words), "{}", run.err);
     assert!(
-        run.err
-            .contains("no stored log goes on from it, and it can be restored to its own end alone"),
+        run.err.contains("name the primary in the connection string"),
         "{}",
         run.err
     );
-    let into = standby.room().path().join("copy");
-    let run = place.run(&format!(
-        "restore main --to immediate --confirm --into {}",
-        into.display()
-    ));
-    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
-    let copy = PgServer::start_on(&into, &[]).await.unwrap();
-    assert_eq!(copy.value("SELECT count(*)::text FROM t").await, "100");
+    assert!(!place.directory.join("backups/postgres-backups/data").exists());
+    // Promoted, it is one no more.
+    standby.promote().await;
+    assert_eq!(place.run("check").exit, 0);
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
 }

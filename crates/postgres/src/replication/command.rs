@@ -130,6 +130,17 @@ pub async fn show(connection: &mut Connection, name: &str) -> Result<String, Pos
     value.ok_or_else(|| PostgresError::Protocol(format!("SHOW {name} gave no value")))
 }
 
+/// Whether the server is a standby. 13 does not say: there it shows at the end of a base backup.
+///
+/// # Errors
+/// Every error of asking.
+pub async fn is_standby(connection: &mut Connection, version: ServerVersion) -> Result<bool, PostgresError> {
+    if version.major() < 14 {
+        return Ok(false);
+    }
+    Ok(show(connection, "in_hot_standby").await? == "on")
+}
+
 /// The server's version, from what it reported at login.
 ///
 /// # Errors

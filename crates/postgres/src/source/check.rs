@@ -9,7 +9,7 @@ use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, SqlState};
 use crate::in_place;
-use crate::replication::command::{SlotName, literal, server_version, show};
+use crate::replication::command::{SlotName, is_standby, literal, server_version, show};
 use crate::replication::version::Dialect;
 use crate::wire::Rows;
 
@@ -61,16 +61,11 @@ async fn replication(conninfo: &Conninfo, findings: &mut Vec<Finding>) {
     {
         findings.push(Finding::failure("tablespaces", error.to_string(), error.advice()));
     }
-    // 13 does not know it.
-    if show(&mut connection, "in_hot_standby")
-        .await
-        .is_ok_and(|value| value == "on")
+    if let Ok(version) = server_version(&connection)
+        && is_standby(&mut connection, version).await.is_ok_and(|is| is)
     {
-        findings.push(Finding::warning(
-            "standby",
-            "the server is a standby: no stored log goes on from a backup of it",
-            "name the primary in the connection string, or add target_session_attrs=read-write where hosts are several",
-        ));
+        let error = PostgresError::Standby;
+        findings.push(Finding::failure("primary", error.to_string(), error.advice()));
     }
     if let Ok(checksums) = show(&mut connection, "data_checksums").await {
         findings.push(match checksums.as_str() {
