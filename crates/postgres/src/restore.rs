@@ -148,6 +148,25 @@ impl PostgresDirectory {
         beside(&self.options.directory, ".log")
     }
 
+    /// The words that run `pg_ctl` on the directory, as the user who owns it; without its path where the programs of that
+    /// version are not found.
+    pub fn pg_ctl(&self, version: &str) -> Vec<String> {
+        let major = programs::major(version).ok();
+        let found = major.and_then(|major| programs::find(self.options.binaries.as_deref(), major).ok());
+        let program = found.map(|server| server.with_file_name("pg_ctl"));
+        let program = program.filter(|program| program.is_file());
+        let program = program.unwrap_or_else(|| PathBuf::from("pg_ctl"));
+        let user = self.options.owner.as_deref().unwrap_or(owner::USER_DEFAULT);
+        let as_user = match self.owner() {
+            Ok(Owner::Other { .. }) => &["runuser", "-u", user, "--"][..],
+            Ok(Owner::Ourselves) | Err(_) => &[],
+        };
+        let mut words: Vec<String> = as_user.iter().copied().map(str::to_owned).collect();
+        let directory = self.options.directory.display().to_string();
+        words.extend([program.display().to_string(), "-D".to_owned(), directory]);
+        words
+    }
+
     /// Where a tablespace goes; links there are followed.
     pub fn tablespace(&self, oid: u32) -> PathBuf {
         let mapped = self.options.tablespaces.get(&oid).cloned();

@@ -135,8 +135,10 @@ pub struct Evidence {
     pub state: String,
     /// How to connect to it.
     pub connect: String,
-    /// The time of the last transaction replayed, as the server prints it.
+    /// The time of the last transaction that ended in what was replayed, in RFC 3339, UTC; none where it is not known.
     pub last_transaction: Option<String>,
+    /// The same without the record after which the server stopped, where nothing says what that record is.
+    pub transaction_before_stop: Option<String>,
     /// Live rows per table where they could be counted: database, table, rows.
     pub rows: Vec<(String, String, u64)>,
     /// Tables that could not be counted, each with the reason.

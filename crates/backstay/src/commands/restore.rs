@@ -15,6 +15,7 @@ use crate::config::{Config, RepositoryPlace, Service};
 use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
+use crate::render::shell;
 use crate::session::Session;
 use crate::time::{self, Target};
 use crate::units::count;
@@ -71,6 +72,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
     let delivery = deliver(&plan, wish(arguments.wal), command, target.as_ref())?;
     planned.delivery = Some(delivery.clone());
     let watch = Arc::new(Watch::new(session.progress()));
+    let next = next(target.as_ref(), arguments, &plan);
     let job = RestoreJob {
         repository,
         catalog,
@@ -100,7 +102,24 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         planned,
         directory,
         restored: restored?,
+        next,
     }))
+}
+
+/// What to type where the copy was not started: words that start it, and what it does then.
+fn next(target: &PostgresDirectory, arguments: &Restore, plan: &RestorePlan) -> Vec<String> {
+    let mut words = target.pg_ctl(&plan.head.version);
+    let log = target.directory().join("start.log").display().to_string();
+    let port = format!("-p {}", arguments.port);
+    words.extend(["-l", &log, "-o", &port, "start"].map(str::to_owned));
+    let then = match arguments.action {
+        Action::Pause => {
+            "it recovers to the target by itself and stays read-only there; SELECT pg_wal_replay_resume() makes it writable"
+        }
+        Action::Promote => "it recovers to the target by itself and is an ordinary server then",
+        Action::Shutdown => "it recovers to the target by itself and stops there",
+    };
+    vec![shell::line(words), then.to_owned()]
 }
 
 fn options(
@@ -318,6 +337,8 @@ struct Done {
     planned: Planned,
     directory: PathBuf,
     restored: Restored,
+    /// Lines for whoever starts it by hand.
+    next: Vec<String>,
 }
 
 impl Report for Done {
@@ -334,12 +355,17 @@ impl Report for Done {
             self.directory.display()
         );
         match &restored.evidence {
-            None => text.push_str("next      start it with the PostgreSQL of its version; it recovers to the target by itself\n"),
+            None => text.push_str(&format!("next      {}\n", self.next.join("\n          "))),
             Some(evidence) => {
                 let state = &evidence.state;
                 text.push_str(&format!("reached   {}, {state}\n", Lsn::from(evidence.replayed)));
                 if let Some(time) = &evidence.last_transaction {
                     text.push_str(&format!("last      transaction at {time}\n"));
+                }
+                if let Some(time) = &evidence.transaction_before_stop {
+                    text.push_str(&format!(
+                        "last      transaction at {time}, before the record at the stop\n"
+                    ));
                 }
                 for (database, table, rows) in &evidence.rows {
                     text.push_str(&format!("rows      {rows:>10}  {database}.{table}\n"));

@@ -1,12 +1,12 @@
 //! Takes out of an output what differs from run to run or from machine to machine: times, ids, positions, sizes,
-//! durations, the minor version of the server.
+//! durations, the minor version of the server, as whom root types a command of the server.
 
 const UNITS: [&str; 8] = ["B", "KiB", "MiB", "GiB", "TiB", "s", "files", "free"];
 
 /// The text with every such word masked and columns pushed together.
 pub fn mask(text: &str) -> String {
     let mut out = String::new();
-    for line in text.split_inclusive('\n') {
+    for line in text.replace("runuser -u postgres -- ", "").split_inclusive('\n') {
         let indent = line.len() - line.trim_start_matches(' ').len();
         let words: Vec<&str> = line.split_whitespace().collect();
         let masked: Vec<String> = words

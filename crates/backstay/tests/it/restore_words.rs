@@ -1,8 +1,8 @@
 //! What a restore says: its numbers, its progress, and that a refusal comes before any claim.
 
-use crate::live::{CONFIRMED, start_stream, stop_stream, until};
+use crate::live::{CONFIRMED, start_stream, stop_copy, stop_stream, until};
 use crate::program::Place;
-use backstay_testkit::pg::PgServer;
+use backstay_testkit::pg::{Owner, PgServer, free_port};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
@@ -153,4 +153,47 @@ async fn status_shows_a_backup_beyond_the_log_as_a_point_and_says_that_latest_is
     // What is named as the way out is one.
     let itself = place.run("restore main --to immediate --plan");
     assert_eq!(itself.exit, 0, "{}", itself.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_transaction_of_a_started_copy_is_the_last_one_that_it_holds() {
+    let server = PgServer::start().await;
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
+    let stream = start_stream(&place);
+    until(&server, "SELECT count(*)::text FROM pg_stat_replication", "1").await;
+    assert_eq!(place.run("backup main --progress none").exit, 0);
+    server.sql("CREATE TABLE t (n int)").await;
+    let inserted =
+        "WITH i AS (INSERT INTO t VALUES (1) RETURNING 1) SELECT pg_current_xact_id()::text FROM i";
+    let transaction = server.value(inserted).await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    Owner::find().take(&place.directory).unwrap();
+    let plan = place.run(&format!("restore main --to xid:{transaction} --plan --json"));
+    let commit = json(&plan.out)["plan"]["stop"]["time"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for action in ["pause", "promote", "shutdown"] {
+        let restore = |into: &str, form: &str| {
+            let port = free_port();
+            let run = place.run(&format!(
+                "restore main --to xid:{transaction} --into {into} --start --action {action} --port {port} --confirm --progress none{form}"
+            ));
+            assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+            run.out
+        };
+        let into = format!("{action}-told");
+        let told = json(&restore(&into, " --json"));
+        stop_copy(&place, &into).await;
+        assert_eq!(told["evidence"]["last_transaction"], *commit, "{action}");
+        if action == "pause" {
+            let told = restore("said", "");
+            stop_copy(&place, "said").await;
+            assert!(
+                told.contains(&format!("last      transaction at {commit}\n")),
+                "{told}"
+            );
+        }
+    }
 }

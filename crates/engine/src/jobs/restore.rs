@@ -11,7 +11,7 @@ mod segments;
 
 pub use delivery::{LogWish, deliver};
 
-use crate::plan::{Catalog, RestorePlan};
+use crate::plan::{Catalog, RestorePlan, show_time};
 use crate::supervisor::{Stopping, Supervisor};
 use crate::{EngineError, Fact, Observer};
 
@@ -123,9 +123,22 @@ impl RestoreJob {
         progress.startable = true;
         if let Some(request) = &self.start {
             self.step("start and recovery");
-            done.evidence = Some(self.target.start(request, &recovery).await?);
+            let evidence = self.target.start(request, &recovery).await?;
+            done.evidence = Some(self.with_the_last_transaction(evidence));
         }
         Ok(())
+    }
+
+    /// The server's figure leaves out the record after which it stopped; where that ends a transaction the plan has its time.
+    fn with_the_last_transaction(&self, evidence: Evidence) -> Evidence {
+        match self.plan.ends_with_transaction() {
+            None => evidence,
+            Some(time) => Evidence {
+                last_transaction: Some(show_time(time)),
+                transaction_before_stop: None,
+                ..evidence
+            },
+        }
     }
 
     /// How the server will recover.

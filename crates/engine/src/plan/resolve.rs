@@ -21,7 +21,7 @@ pub(crate) struct Resolved {
     pub needs: Position,
     /// The time of the record that was found.
     pub time: Option<i64>,
-    /// How the transaction ended that was aimed at.
+    /// How the transaction ended, where the record after which it stops ends one.
     pub outcome: Option<Outcome>,
 }
 
@@ -31,7 +31,7 @@ impl Resolved {
             stop: RecoveryStop::After(hit.start),
             needs: hit.end,
             time: hit.time,
-            outcome: None,
+            outcome: hit.outcome,
         }
     }
 }
@@ -99,6 +99,7 @@ impl Resolver<'_> {
                 self.refuse_if_clock_stepped(time, hit, rest).await?;
                 return Ok(Some(Resolved {
                     stop: RecoveryStop::Before(hit.start),
+                    outcome: None,
                     ..Resolved::after(hit)
                 }));
             }
@@ -164,10 +165,7 @@ impl Resolver<'_> {
                 continue;
             }
             if let Some(hit) = self.scan(range, Wanted::Transaction(xid)).await? {
-                return Ok(Some(Resolved {
-                    outcome: hit.outcome,
-                    ..Resolved::after(hit)
-                }));
+                return Ok(Some(Resolved::after(hit)));
             }
         }
         Ok(None)

@@ -65,7 +65,7 @@ pub struct RestorePlan {
     pub stop: RecoveryStop,
     /// The time of the record at which it stops, where it has one.
     pub time: Option<i64>,
-    /// How the transaction ended that was aimed at.
+    /// How the transaction ended, where the record after which it stops ends one.
     pub outcome: Option<Outcome>,
     /// The segments of the log to replay, in order; none when the base's own log is enough.
     pub segments: Vec<SegmentPlan>,
@@ -98,6 +98,12 @@ impl RestorePlan {
         });
         let bytes = totals.bytes.0.saturating_sub(replaced * self.log.segment_size);
         (totals.files.saturating_sub(replaced), ByteCount(bytes))
+    }
+
+    /// The time of the transaction whose end is the last record to be replayed; none where that is another record or not
+    /// known.
+    pub fn ends_with_transaction(&self) -> Option<i64> {
+        self.time.filter(|_| self.outcome.is_some())
     }
 
     /// The stop, in words that name one point for ever.

@@ -110,7 +110,8 @@ pub(super) struct Observed {
     pub(super) replayed: Lsn,
     /// What it does.
     pub(super) doing: Doing,
-    /// The time of the last transaction replayed, as it prints it.
+    /// The time of the last transaction replayed, in RFC 3339, UTC. A server that stops after a record, by position, leaves
+    /// that record out of it (recoveryStopsAfter of xlogrecovery.c).
     pub(super) last_transaction: Option<String>,
 }
 
@@ -181,7 +182,8 @@ async fn ask(address: &Address, major: u32) -> Result<Observed, PostgresError> {
     let sql = format!(
         "SELECT pg_catalog.pg_is_in_recovery() AS recovering, pg_catalog.pg_last_wal_replay_lsn() AS replayed,
          CASE WHEN pg_catalog.pg_is_in_recovery() THEN {paused} END AS paused,
-         pg_catalog.pg_last_xact_replay_timestamp() AS last_transaction"
+         pg_catalog.to_char(pg_catalog.pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
+                            'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS last_transaction"
     );
     let mut connection = address.connect(address.entrance()).await?;
     let sets = connection.simple_query(&sql).await?;

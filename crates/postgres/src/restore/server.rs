@@ -10,7 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use backstay_clock::{Clock, Deadline};
-use backstay_source::{Evidence, Recovery, RecoveryAction, StartRequest};
+use backstay_source::{Evidence, Recovery, RecoveryAction, RecoveryStop, StartRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -169,11 +169,16 @@ impl Start<'_> {
             Doing::ShutDown => Counted::default(),
             _ => count_rows(&server.address, &*self.options.clock).await?,
         };
+        let (last_transaction, transaction_before_stop) = match self.recovery.stop {
+            RecoveryStop::After(_) => (None, observed.last_transaction),
+            RecoveryStop::Consistent | RecoveryStop::Before(_) => (observed.last_transaction, None),
+        };
         Ok(Evidence {
             replayed: observed.replayed.into(),
             state: state.to_owned(),
             connect: server.address.conninfo_of_entrance(),
-            last_transaction: observed.last_transaction,
+            last_transaction,
+            transaction_before_stop,
             rows,
             uncounted,
         })
@@ -234,7 +239,8 @@ impl Start<'_> {
         Ok(Observed {
             replayed: positions.into_iter().flatten().max().unwrap_or_default(),
             doing: Doing::ShutDown,
-            last_transaction: seen.last_transaction,
+            // What was last seen was seen on the way.
+            last_transaction: None,
         })
     }
 

@@ -118,6 +118,7 @@ impl Restore for InMemory {
                 state: "paused".to_owned(),
                 connect: String::new(),
                 last_transaction: None,
+                transaction_before_stop: None,
                 rows: vec![],
                 uncounted: vec![],
             }),

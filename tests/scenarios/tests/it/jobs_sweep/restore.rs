@@ -413,6 +413,7 @@ impl Restore for Dying {
                 state: "not started".to_owned(),
                 connect: String::new(),
                 last_transaction: None,
+                transaction_before_stop: None,
                 rows: Vec::new(),
                 uncounted: Vec::new(),
             })
