@@ -76,6 +76,10 @@ pub struct Kept {
     pub place: PathBuf,
     /// How to connect to the copy, which runs.
     pub connect: String,
+    /// A command that opens the repository.
+    pub look: String,
+    /// A command that stops the copy.
+    pub stop: String,
 }
 
 /// What the loop proved.
@@ -115,8 +119,16 @@ impl Report for Told {
             "\n{database} of database, {stored} stored (compressed and encrypted), {seconds:.1} s in all\n"
         ));
         if let Some(kept) = &self.kept {
-            let Kept { place, connect } = kept;
-            text.push_str(&format!("kept      {}\nconnect   {connect}\n", place.display()));
+            let Kept {
+                place,
+                connect,
+                look,
+                stop,
+            } = kept;
+            text.push_str(&format!(
+                "kept      {}\nlook      {look}\nconnect   {connect}\nstop      {stop}\n",
+                place.display()
+            ));
         }
         text
     }
@@ -133,6 +145,8 @@ impl Report for Told {
             "seconds": self.seconds(),
             "kept": self.kept.as_ref().map(|kept| &kept.place),
             "connect": self.kept.as_ref().map(|kept| &kept.connect),
+            "look": self.kept.as_ref().map(|kept| &kept.look),
+            "stop": self.kept.as_ref().map(|kept| &kept.stop),
         })
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::env::VarError;
+use std::ffi::OsString;
 
 /// Where variables are looked up.
 pub trait Environment: std::fmt::Debug {
@@ -31,6 +32,12 @@ impl Environment for Process {
     fn is_no_text(&self, name: &str) -> bool {
         matches!(std::env::var(name), Err(VarError::NotUnicode(_)))
     }
+}
+
+/// The variables of this process that PostgreSQL reads: a server of our own must not.
+pub fn of_postgresql() -> impl Iterator<Item = OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.as_encoded_bytes().starts_with(b"PG"))
 }
 
 /// The name of the user that this process runs as. Users of a directory service are not found here.

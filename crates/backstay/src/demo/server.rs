@@ -1,10 +1,11 @@
 //! A throw-away PostgreSQL server.
 //!
 //! Promise: listens on a unix socket alone; runs as an unprivileged user also when we are root; hears none of the signals
-//! of our terminal; is stopped by its pid, also when it is only dropped.
+//! of our terminal, and none of the variables of PostgreSQL; is stopped by its pid, also when it is only dropped.
 
 use super::defect;
 use crate::codes::Code;
+use crate::environment;
 use crate::failure::Failure;
 use backstay_clock::Clock;
 use backstay_postgres::{Connection, Conninfo, Mode};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long the server may take to answer.
@@ -23,6 +24,12 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// How long to wait before asking again.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The number in the socket's name.
+const PORT: &str = "5432";
+
+/// How many lines of its log are told.
+const LOG_LINES_MAX: usize = 10;
 
 /// Where Debian keeps the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -69,7 +76,7 @@ impl Server {
     /// How to connect to it.
     pub fn conninfo_text(&self) -> String {
         format!(
-            "host={} port=5432 user=postgres dbname=postgres",
+            "host={} port={PORT} user=postgres dbname=postgres",
             self.sockets.display()
         )
     }
@@ -133,7 +140,7 @@ impl Server {
     }
 
     fn launch(&mut self) -> Result<(), Failure> {
-        let log = std::fs::File::create(self.sockets.join("server.log"));
+        let log = std::fs::File::create(self.log_file());
         let log = log.map_err(|error| refused("the server's log cannot be written").caused_by(&error))?;
         let mut command = self.command("postgres");
         command
@@ -142,7 +149,9 @@ impl Server {
             .arg("-c")
             .arg("listen_addresses=")
             .arg("-k")
-            .arg(&self.sockets);
+            .arg(&self.sockets)
+            .arg("-p")
+            .arg(PORT);
         for setting in [
             "wal_level=replica",
             "max_wal_senders=5",
@@ -160,23 +169,67 @@ impl Server {
         Ok(())
     }
 
-    async fn wait_until_ready(&self, clock: &dyn Clock) -> Result<(), Failure> {
-        let answering = async {
-            while self.connect().await.is_err() {
-                clock.sleep(POLL).await;
-            }
-        };
+    async fn wait_until_ready(&mut self, clock: &dyn Clock) -> Result<(), Failure> {
         // A server that accepts and says nothing would hold an attempt for ever.
-        tokio::select! {
-            () = answering => Ok(()),
-            () = clock.sleep(READY_MAX) => Err(refused("the server did not answer within a minute")),
+        let answered = tokio::select! {
+            biased;
+            ended = self.answering(clock) => Some(ended),
+            () = clock.sleep(READY_MAX) => None,
+        };
+        match answered {
+            Some(None) => Ok(()),
+            Some(Some(status)) => {
+                Err(self.silent(&format!("the server ended before it answered ({status})")))
+            }
+            None => Err(self.silent("the server did not answer within a minute")),
         }
+    }
+
+    /// Waits until it answers; how it ended, if it did.
+    async fn answering(&mut self, clock: &dyn Clock) -> Option<ExitStatus> {
+        loop {
+            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+                return Some(status);
+            }
+            if self.connect().await.is_ok() {
+                return None;
+            }
+            clock.sleep(POLL).await;
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.sockets.join("server.log")
+    }
+
+    /// A failure of a server that was started, with the end of its log: the file goes with the demo.
+    fn silent(&self, what: &str) -> Failure {
+        let log = std::fs::read(self.log_file()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines
+            .get(lines.len().saturating_sub(LOG_LINES_MAX)..)
+            .unwrap_or_default();
+        let help = "see what its log says; backstay demo --keep leaves the log and everything else in place";
+        Failure::new(Code::ServerNotReady, what, help)
+            .fact("socket", format!("{}/.s.PGSQL.{PORT}", self.sockets.display()))
+            .fact(
+                "its log",
+                if last.is_empty() {
+                    "is empty".to_owned()
+                } else {
+                    last.join("\n")
+                },
+            )
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         if let Some(user) = self.user {
             command.uid(user.id).gid(user.group);
+        }
+        for variable in environment::of_postgresql() {
+            command.env_remove(variable);
         }
         // In a process group of its own: Ctrl-C is for us, and we stop it.
         command.env("LC_ALL", "C").current_dir("/").process_group(0);
@@ -279,12 +332,13 @@ fn unprivileged() -> Result<Option<User>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scratch::Scratch;
     use backstay_clock::SimClock;
 
     #[tokio::test]
     async fn a_server_that_never_answers_is_given_up_after_a_minute_of_the_clock() {
         let nowhere = PathBuf::from("/nowhere");
-        let server = Server {
+        let mut server = Server {
             programs: nowhere.clone(),
             data: nowhere.clone(),
             sockets: nowhere,
@@ -295,5 +349,32 @@ mod tests {
         let failure = server.wait_until_ready(&clock).await.unwrap_err();
         assert_eq!(failure.message, "the server did not answer within a minute");
         assert!(clock.instant() >= READY_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_is_told_at_once_with_its_socket_and_the_end_of_its_log() {
+        let room = Scratch::make().unwrap();
+        let child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let mut server = Server {
+            programs: room.path().to_owned(),
+            data: room.path().to_owned(),
+            sockets: room.path().to_owned(),
+            user: None,
+            child: Some(child),
+        };
+        let lines: Vec<String> = (1..=20).map(|n| format!("line {n}")).collect();
+        std::fs::write(server.log_file(), lines.join("\n")).unwrap();
+        server.child.as_mut().unwrap().wait().unwrap();
+        let clock = SimClock::jumping();
+        let failure = server.wait_until_ready(&clock).await.unwrap_err();
+        assert_eq!(
+            failure.message,
+            "the server ended before it answered (exit status: 3)"
+        );
+        assert!(clock.instant() < READY_MAX);
+        let socket = format!("{}/.s.PGSQL.5432", room.path().display());
+        let log = lines[10..].join("\n");
+        assert_eq!(failure.places, [("socket", socket), ("its log", log)]);
+        assert!(!failure.help[0].contains("install"), "{:?}", failure.help);
     }
 }

@@ -11,9 +11,11 @@ use crate::cli::Demo;
 use crate::codes::Code;
 use crate::commands::scratch::Scratch;
 use crate::failure::Failure;
+use crate::keys;
+use crate::new_file;
+use crate::render::shell;
 use crate::session::Session;
 use backstay_clock::Clock;
-use backstay_codec::SecretKey;
 use backstay_engine::Silent;
 use backstay_engine::jobs::backup::BackupJob;
 use backstay_engine::jobs::restore::{RestoreJob, Restored};
@@ -26,11 +28,13 @@ use backstay_repository::{Head, Recipient, Repository, SystemChance};
 use backstay_source::{Checkpoint, RecoveryAction, StartRequest, WalDelivery};
 use backstay_store::LocalDirectory;
 use backstay_terms::{EngineKind, RecoveryTarget, RetentionClass, SourceName};
+use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long the copy may take.
 const WAIT_MAX: Duration = Duration::from_secs(90);
@@ -42,6 +46,10 @@ const LOAD: [&str; 4] = [
     "CREATE TABLE customers AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 9973) n",
     "CHECKPOINT",
 ];
+
+/// The files that open what is kept.
+const CONFIG: &str = "backstay.yaml";
+const KEY: &str = "backstay.key";
 
 const MORE: &str =
     "INSERT INTO orders SELECT n, 1, now(), 'after the backup' FROM generate_series(1400001, 1450000) n";
@@ -108,6 +116,7 @@ impl Story {
         self.step(session, &mut watch, "made and filled a server");
 
         let repository = self.repository(clock.clone()).await?;
+        self.write_config()?;
         let postgres = Arc::new(self.source(clock.clone())?);
         self.streaming = Some(Streaming::start(
             self.name.clone(),
@@ -163,9 +172,26 @@ impl Story {
 
     async fn repository(&self, clock: Arc<dyn Clock>) -> Result<Repository, Failure> {
         let directory = LocalDirectory::create(&self.place.join("repository"), clock.clone()).await?;
-        let key = SecretKey::generate().map_err(|e| defect(&e.to_string()))?;
+        let (key, line) = keys::new_master()?;
+        self.write(KEY, &line)?;
         let recipients = [Recipient::Raw(key)];
         Ok(Repository::init(Arc::new(directory), clock, Arc::new(SystemChance), &recipients).await?)
+    }
+
+    /// With it every command finds the repository that is kept.
+    fn write_config(&self) -> Result<(), Failure> {
+        let connection = Value::from(self.server.conninfo_text());
+        let config = format!(
+            "version: 1\nrepo: file://./repository\nkeys: [ {{ file: ./{KEY} }} ]\nservices:\n  {}: {{ postgresql: {connection} }}",
+            self.name
+        );
+        self.write(CONFIG, &config)
+    }
+
+    fn write(&self, name: &str, line: &str) -> Result<(), Failure> {
+        let content = Zeroizing::new(format!("{line}\n"));
+        let written = new_file::write(&self.place.join(name), content.as_bytes());
+        written.map_err(|error| defect(&format!("{name} cannot be written")).caused_by(&error))
     }
 
     fn source(&self, clock: Arc<dyn Clock>) -> Result<PostgresSource, Failure> {
@@ -235,8 +261,21 @@ impl Story {
             kept: self.keep.then(|| Kept {
                 place: self.place.clone(),
                 connect,
+                look: self.look(head),
+                stop: self.stop(head),
             }),
         }
+    }
+
+    fn look(&self, head: &Head) -> String {
+        let config = self.place.join(CONFIG).display().to_string();
+        shell::line(["backstay", "list", head.source.as_str(), "--config", &config])
+    }
+
+    fn stop(&self, head: &Head) -> String {
+        let mut words = self.copy.pg_ctl(&head.version);
+        words.extend(["-m", "fast", "stop"].map(str::to_owned));
+        shell::line(words)
     }
 
     /// Where all of it is.

@@ -8,6 +8,7 @@ mod bad_config;
 mod bad_repository;
 mod bad_server;
 mod config;
+mod demo;
 mod dialogue;
 mod documents;
 mod expire;
