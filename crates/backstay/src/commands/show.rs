@@ -123,10 +123,7 @@ impl Shown {
             .iter()
             .find(|range| holds(range.from, range.to))
         {
-            Some(range) => format!(
-                "every point in {}",
-                show_range(look, log.stop_time, range.to_time)
-            ),
+            Some(range) => reach_of(look, log.stop_time, range.to_time),
             None => format!(
                 "its own point only, {}: --to immediate",
                 look.time(moment(log.stop_time))
@@ -205,6 +202,17 @@ impl Shown {
         lines.extend(head.damage.iter().map(|damage| ("damaged", damage.clone())));
         lines.extend(head.notices.iter().map(|notice| ("server said", notice.clone())));
         lines
+    }
+}
+
+/// The points of a backup that the log holds. The log of a moment ago may prove no time after the backup's own end yet.
+fn reach_of(look: &Look, own_end: i64, newest: i64) -> String {
+    match newest > own_end {
+        true => format!("every point in {}", show_range(look, own_end, newest)),
+        false => format!(
+            "its own end, {}; the stored log proves no later time yet",
+            look.time(moment(own_end))
+        ),
     }
 }
 
@@ -330,5 +338,25 @@ impl Report for Run {
             Run::Ended(record) => json!({ "run": record }),
             Run::Open(record) => json!({ "run": record }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_range_of_points_ends_before_it_begins() {
+        let (look, second) = (Look::plain(), 1_000_000);
+        let own = reach_of(&look, 60 * second, 60 * second);
+        assert_eq!(
+            own,
+            "its own end, 2000-01-01T00:01:00Z; the stored log proves no later time yet"
+        );
+        assert_eq!(reach_of(&look, 60 * second, 35 * second), own);
+        assert_eq!(
+            reach_of(&look, 60 * second, 95 * second),
+            "every point in 2000-01-01T00:01:00Z → 2000-01-01T00:01:35Z"
+        );
     }
 }
