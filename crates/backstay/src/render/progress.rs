@@ -1,7 +1,7 @@
 //! What a long job shows while it runs, on standard error.
 //!
 //! Promise: a bar on a terminal; elsewhere a plain line every 10 s or 10 %, whichever is first; JSON lines when asked. All
-//! say phase, bytes, rate and, where it can be known, the time left.
+//! say the phase and, where they are measured in it, bytes, rate and the time left.
 //! Reporting is cheap and may be done per buffer.
 //! Not here: what the phases are (the engine's facts).
 
@@ -65,6 +65,7 @@ impl fmt::Debug for Progress {
 
 const BAR: &str = "  {msg:12} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
 const SPINNER: &str = "  {msg:12} {spinner} {bytes}  {bytes_per_sec}";
+const ALONE: &str = "  {msg:12} {spinner}";
 
 impl Progress {
     /// Progress of the wanted kind on standard error; `Auto` is decided by the caller and counts as plain lines.
@@ -113,7 +114,11 @@ impl Progress {
 }
 
 fn draw(bar: &ProgressBar, step: &Step) {
-    let template = if step.total.is_some() { BAR } else { SPINNER };
+    let template = match (step.total, step.done.0) {
+        (Some(_), _) => BAR,
+        (None, 0) => ALONE,
+        (None, _) => SPINNER,
+    };
     if bar.message() != step.phase || bar.length() != step.total.map(|total| total.0) {
         bar.reset();
         bar.set_style(ProgressStyle::with_template(template).expect("the templates are tested"));
@@ -126,16 +131,24 @@ fn draw(bar: &ProgressBar, step: &Step) {
     bar.set_position(step.done.0);
 }
 
+/// A phase alone where nothing was measured in it: a checkpoint, or bytes that an earlier phase has done.
 fn plain(step: &Step, rate: Rate) -> String {
     let phase = clean(&step.phase);
+    let measured = (rate.0 > 0).then(|| rate.to_string());
     match percent(step) {
+        Some(100) if measured.is_none() => phase,
         Some(percent) => {
-            let total = step.total.unwrap_or_default();
             let left = left(step, rate).filter(|left| !left.is_zero());
-            let left = left.map_or(String::new(), |left| format!(", {} left", print_duration(left)));
-            format!("{phase}: {percent} % ({} of {total}, {rate}{left})", step.done)
+            let left = left.map(|left| format!("{} left", print_duration(left)));
+            let bytes = format!("{} of {}", step.done, step.total.unwrap_or_default());
+            let parts: Vec<String> = [Some(bytes), measured, left].into_iter().flatten().collect();
+            format!("{phase}: {percent} % ({})", parts.join(", "))
         }
-        None => format!("{phase}: {} ({rate})", step.done),
+        None if step.done.0 == 0 => phase,
+        None => {
+            let rate = measured.map_or(String::new(), |rate| format!(" ({rate})"));
+            format!("{phase}: {}{rate}", step.done)
+        }
     }
 }
 
@@ -246,11 +259,28 @@ mod tests {
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         assert_eq!(
             text,
-            "base: 0 % (0 B of 1000.0 KiB, 0 B/s)\n\
+            "base: 0 % (0 B of 1000.0 KiB)\n\
              base: 10 % (100.0 KiB of 1000.0 KiB, 33.3 KiB/s, 28s left)\n\
              base: 19 % (199.0 KiB of 1000.0 KiB, 15.3 KiB/s, 53s left)\n\
              base: 100 % (1000.0 KiB of 1000.0 KiB, 71.4 KiB/s)\n\
-             tables: 5 B (0 B/s)\n"
+             tables: 5 B\n"
+        );
+    }
+
+    #[test]
+    fn a_phase_that_has_no_bytes_of_its_own_is_named_alone() {
+        let clock = Arc::new(SimClock::new());
+        let out = Shared::default();
+        let mut progress = Progress::over(Sink::Plain(Box::new(out.clone())), clock.clone());
+        progress.step(&step("checkpoint", 0, None));
+        progress.step(&step("copy", 0, Some(2048)));
+        clock.advance(Duration::from_secs(2));
+        progress.step(&step("copy", 2048, Some(2048)));
+        progress.step(&step("log", 2048, Some(2048)));
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "checkpoint\ncopy: 0 % (0 B of 2.0 KiB)\ncopy: 100 % (2.0 KiB of 2.0 KiB, 1.0 KiB/s)\nlog\n"
         );
     }
 
@@ -269,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_templates_of_the_bar_are_understood() {
-        for template in [BAR, SPINNER] {
+        for template in [BAR, SPINNER, ALONE] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
     }
