@@ -45,7 +45,7 @@ pub enum SourceErrorKind {
 pub struct SourceError {
     /// What a caller can act on.
     pub kind: SourceErrorKind,
-    /// What is wrong and where.
+    /// What is wrong and where; lines after the first are what another program said.
     pub what: String,
     /// What to do.
     pub advice: String,

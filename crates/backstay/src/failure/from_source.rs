@@ -9,7 +9,12 @@ use backstay_source::{SourceError, SourceErrorKind};
 
 impl From<&SourceError> for Failure {
     fn from(error: &SourceError) -> Failure {
-        Failure::new(code(error.kind), error.what.clone(), error.advice.clone())
+        let (what, said) = error.what.split_once('\n').unwrap_or((&error.what, ""));
+        let failure = Failure::new(code(error.kind), what, error.advice.clone());
+        match said {
+            "" => failure,
+            said => failure.fact("it said", said),
+        }
     }
 }
 

@@ -226,7 +226,24 @@ fn a_command_that_the_server_cannot_run_is_refused(scene: &Scene) {
         "{}",
         run.err
     );
-    assert!(run.err.contains("exited 208"), "{}", run.err);
+    // What the command said stands in lines of its own, as it said it.
+    let lines: Vec<&str> = run.err.lines().map(str::trim).collect();
+    let said = lines
+        .iter()
+        .position(|line| line.starts_with("it said "))
+        .unwrap();
+    assert!(
+        lines[..said].iter().any(|line| line.ends_with(" exited 208")),
+        "{}",
+        run.err
+    );
+    assert!(lines[said].contains("error[BKS-"), "{}", run.err);
+    assert!(
+        lines[said + 1..].iter().any(|line| line.starts_with("help ")),
+        "{}",
+        run.err
+    );
+    assert!(!run.err.contains("; help"), "{}", run.err);
     assert!(run.err.contains("THE_KEY"), "{}", run.err);
     assert!(!run.err.contains(key.trim()), "the key is not told");
     assert!(

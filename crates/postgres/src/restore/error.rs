@@ -149,7 +149,7 @@ pub enum RestoreError {
         user: String,
         /// What was run.
         command: String,
-        /// How it ended and what it said.
+        /// How it ended and, in lines of their own, what it said.
         said: String,
     },
     /// A tablespace would lie inside another directory of the restore.

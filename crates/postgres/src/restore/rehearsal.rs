@@ -99,7 +99,7 @@ fn words(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said
         .lines()
-        .map(str::trim)
+        .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
     let ended = match output.status.code() {
@@ -108,7 +108,7 @@ fn words(output: &Output) -> String {
     };
     match said[..] {
         [] => ended,
-        _ => format!("{ended}: {}", said.join("; ")),
+        _ => format!("{ended}\n{}", said.join("\n")),
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
             said("true").await,
             "said that it went well, and delivered nothing"
         );
-        assert_eq!(said("echo 'no key' >&2; exit 208").await, "exited 208: no key");
+        assert_eq!(said("echo 'no key' >&2; exit 208").await, "exited 208\nno key");
         assert_eq!(said("printf %f- > %p; exit 1").await, "exited 1");
         assert_eq!(said("kill -9 $$").await, "was killed");
     }
