@@ -77,7 +77,7 @@ struct Taken {
 impl Taken {
     /// Why it is kept for so long. A damaged backup keeps its class and loses its rank.
     fn because(&self) -> String {
-        let because = self.chosen.because;
+        let because = &self.chosen.because;
         match (self.head.verdict, because) {
             (HeadVerdict::Damaged, Because::FirstOfWeek { .. } | Because::FirstOfDay { .. }) => {
                 format!("meant to be {because}; the next one takes its place")
@@ -96,7 +96,7 @@ impl Report for Taken {
             text.push_str(&format!("at        {}\n", show_time(log.stop_time)));
         }
         text.push_str(&format!(
-            "holds     {} files, {}; {} stored in {seconds:.1} s\nkept      {}, until {}: {}\n",
+            "holds     {} files, {} with its WAL; {} stored in {seconds:.1} s\nkept      {}, until {}: {}\n",
             head.totals.files,
             head.totals.bytes,
             head.totals.stored,

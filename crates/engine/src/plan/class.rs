@@ -9,7 +9,7 @@ use crate::EngineError;
 use backstay_repository::{
     BackupKind, Head, HeadVerdict, Repository, RepositoryError, StoreError, moment_of,
 };
-use backstay_terms::{EngineKind, RetentionClass, SourceName};
+use backstay_terms::{BackupId, EngineKind, RetentionClass, SourceName};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -59,7 +59,7 @@ impl From<Week> for String {
 }
 
 /// Why a backup has its class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "rank", rename_all = "kebab-case")]
 pub enum Because {
     /// Somebody asked for it.
@@ -74,8 +74,15 @@ pub enum Because {
         /// Which, in UTC.
         day: Date,
     },
-    /// Both places are taken, or are not wanted.
-    Rest,
+    /// Both places are taken, or nothing longer is wanted for them.
+    Rest {
+        /// The backup that has the place of its week.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        week_has: Option<BackupId>,
+        /// The backup that has the place of its day.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        day_has: Option<BackupId>,
+    },
 }
 
 impl fmt::Display for Because {
@@ -84,13 +91,36 @@ impl fmt::Display for Because {
             Because::Asked => f.write_str("as it was asked for"),
             Because::FirstOfWeek { week } => write!(f, "the first good full of week {week}"),
             Because::FirstOfDay { day } => write!(f, "the first good backup of {day}"),
-            Because::Rest => f.write_str("the places of its week and its day are taken or off"),
+            Because::Rest { week_has, day_has } => fmt_rest(f, week_has.as_ref(), day_has.as_ref()),
         }
     }
 }
 
+fn fmt_rest(f: &mut fmt::Formatter<'_>, week: Option<&BackupId>, day: Option<&BackupId>) -> fmt::Result {
+    match (week, day) {
+        (Some(week), Some(day)) if week == day => {
+            write!(f, "this week and this day have their backup already ({week})")
+        }
+        (Some(week), Some(day)) => {
+            write!(
+                f,
+                "this week has its backup already ({week}), and this day too ({day})"
+            )
+        }
+        (Some(week), None) => write!(
+            f,
+            "this week has its backup already ({week}), and no day is kept for longer"
+        ),
+        (None, Some(day)) => write!(
+            f,
+            "this day has its backup already ({day}), and no week is kept for longer"
+        ),
+        (None, None) => f.write_str("no week and no day is kept for longer"),
+    }
+}
+
 /// A class and the reason for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Chosen {
     /// How long the backup is kept.
     pub class: RetentionClass,
@@ -112,28 +142,41 @@ impl Chosen {
 /// Chooses for a full that begins `now`, beside the backups that are stored.
 pub fn choose(heads: &[Head], policy: ClassPolicy, now: Timestamp) -> Chosen {
     let (week, day) = (Week::of(now), day_of(now));
-    let weekly = policy.weekly.filter(|class| !week_is_taken(heads, week, *class));
-    let daily = policy.daily.filter(|class| !day_is_taken(heads, day, *class));
+    let week_has = policy.weekly.and_then(|class| has_week(heads, week, class));
+    let day_has = policy.daily.and_then(|class| has_day(heads, day, class));
+    let weekly = policy.weekly.filter(|_| week_has.is_none());
+    let daily = policy.daily.filter(|_| day_has.is_none());
+    let rest = Chosen {
+        class: policy.rest,
+        because: Because::Rest { week_has, day_has },
+    };
     let rank = |because| move |class| Chosen { class, because };
     let open = [
-        Some(rank(Because::Rest)(policy.rest)),
         daily.map(rank(Because::FirstOfDay { day })),
         weekly.map(rank(Because::FirstOfWeek { week })),
     ];
     // Of equally long ones the last, which is the rarest rank.
-    let longest = open.into_iter().flatten().max_by_key(|chosen| chosen.class);
-    longest.unwrap_or(rank(Because::Rest)(policy.rest))
+    let longer = |longest: Chosen, chosen: Chosen| {
+        if chosen.class >= longest.class {
+            chosen
+        } else {
+            longest
+        }
+    };
+    open.into_iter().flatten().fold(rest, longer)
 }
 
-fn week_is_taken(heads: &[Head], week: Week, class: RetentionClass) -> bool {
+fn has_week(heads: &[Head], week: Week, class: RetentionClass) -> Option<BackupId> {
     let mut fulls = heads.iter().filter(|head| head.kind == BackupKind::Full);
-    fulls.any(|head| is_kept_for(head, class) && Week::of(head.created) == week)
+    let has = fulls.find(|head| is_kept_for(head, class) && Week::of(head.created) == week);
+    has.map(|head| head.backup.clone())
 }
 
-fn day_is_taken(heads: &[Head], day: Date, class: RetentionClass) -> bool {
-    heads
+fn has_day(heads: &[Head], day: Date, class: RetentionClass) -> Option<BackupId> {
+    let has = heads
         .iter()
-        .any(|head| is_kept_for(head, class) && day_of(head.created) == day)
+        .find(|head| is_kept_for(head, class) && day_of(head.created) == day);
+    has.map(|head| head.backup.clone())
 }
 
 fn is_kept_for(head: &Head, class: RetentionClass) -> bool {

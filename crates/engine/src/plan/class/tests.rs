@@ -66,7 +66,7 @@ fn good(created: &str, class: RetentionClass) -> Head {
 
 fn said(heads: &[Head], policy: ClassPolicy, now: &str) -> String {
     let Chosen { class, because } = choose(heads, policy, at(now));
-    format!("{class}: {because}")
+    format!("{class}: {because}").replace(&Suffix::from_chance(1).to_string(), "SUFFIX")
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn the_first_of_a_week_the_first_of_a_day_and_the_rest() {
     // The week's own backup is the day's as well: it is kept for longer.
     assert_eq!(
         said(&heads, DEFAULT, "2026-11-23T14:00:00Z"),
-        "35d: the places of its week and its day are taken or off"
+        "35d: this week and this day have their backup already (20261123T020000Z-full-SUFFIX)"
     );
     assert_eq!(
         said(&heads, DEFAULT, "2026-11-24T00:00:00Z"),
@@ -89,7 +89,7 @@ fn the_first_of_a_week_the_first_of_a_day_and_the_rest() {
     heads.push(good("2026-11-24T00:00:00Z", RetentionClass::Year1));
     assert_eq!(
         said(&heads, DEFAULT, "2026-11-24T23:59:59Z"),
-        "35d: the places of its week and its day are taken or off"
+        "35d: this week has its backup already (20261123T020000Z-full-SUFFIX), and this day too (20261124T000000Z-full-SUFFIX)"
     );
     assert_eq!(
         said(&heads, DEFAULT, "2026-11-30T00:00:00Z"),
@@ -133,7 +133,7 @@ fn an_increment_takes_a_day_and_never_a_week() {
     };
     assert_eq!(
         said(&heads, daily, later),
-        "35d: the places of its week and its day are taken or off"
+        "35d: this day has its backup already (20261123T020000Z-full-SUFFIX), and no week is kept for longer"
     );
 }
 
@@ -155,7 +155,7 @@ fn ranks_that_are_off_give_their_backups_to_the_next() {
     };
     assert_eq!(
         said(&[], rest, monday),
-        "3y: the places of its week and its day are taken or off"
+        "3y: no week and no day is kept for longer"
     );
 }
 
@@ -171,7 +171,7 @@ fn a_backup_of_two_ranks_is_kept_for_the_longer() {
     let heads = [good(monday, RetentionClass::Year1)];
     assert_eq!(
         said(&heads, odd, "2026-11-23T03:00:00Z"),
-        "35d: the places of its week and its day are taken or off"
+        "35d: this week and this day have their backup already (20261123T020000Z-full-SUFFIX)"
     );
 }
 
@@ -230,7 +230,10 @@ fn by<K: Ord>(
         .iter()
         .filter(|(head, _)| head.verdict == HeadVerdict::Good)
     {
-        groups.entry(period(head)).or_default().push((head, *chosen));
+        groups
+            .entry(period(head))
+            .or_default()
+            .push((head, chosen.clone()));
     }
     groups
 }
@@ -239,12 +242,12 @@ fn by<K: Ord>(
 fn assert_one_each<K: Ord>(
     groups: BTreeMap<K, Vec<(&Head, Option<Chosen>)>>,
     class: Option<RetentionClass>,
-    is_rank: impl Fn(Because) -> bool,
+    is_rank: impl Fn(&Because) -> bool,
 ) {
     for group in groups.into_values() {
         let ranked = group
             .iter()
-            .filter(|(_, chosen)| chosen.is_some_and(|chosen| is_rank(chosen.because)));
+            .filter(|(_, chosen)| chosen.as_ref().is_some_and(|chosen| is_rank(&chosen.because)));
         assert!(ranked.count() <= 1);
         let chose = group.iter().any(|(_, chosen)| chosen.is_some());
         if let Some(class) = class.filter(|_| chose) {
