@@ -212,7 +212,7 @@ pub struct WalFetch {
     #[arg(value_name = "PATH")]
     pub destination: PathBuf,
     /// The lineage to recover along [else: the newest of the file's timeline]
-    #[arg(long, value_name = "SYSTEM/TLI.LINEAGE")]
+    #[arg(long, value_name = "SYSTEM/TLI.LINEAGE", value_parser = lineage)]
     pub lineage: Option<Branch>,
     /// A backup whose own log counts too
     #[arg(long, value_name = "BACKUP")]
@@ -278,7 +278,7 @@ pub struct LineageAdopt {
     #[arg(value_name = "SERVICE")]
     pub service: String,
     /// The lineage, as `lineage list` names it
-    #[arg(value_name = "SYSTEM/TLI.LINEAGE")]
+    #[arg(value_name = "SYSTEM/TLI.LINEAGE", value_parser = lineage)]
     pub lineage: Branch,
 }
 
@@ -492,7 +492,7 @@ pub struct Restore {
     #[arg(long, value_name = "BACKUP")]
     pub base: Option<BackupId>,
     /// Recover along this lineage instead of the present one; see: lineage list
-    #[arg(long, value_name = "SYSTEM/TLI.LINEAGE")]
+    #[arg(long, value_name = "SYSTEM/TLI.LINEAGE", value_parser = lineage)]
     pub lineage: Option<Branch>,
     /// What happens at the target
     #[arg(long, value_enum, default_value_t, value_name = "ACTION")]
@@ -543,6 +543,11 @@ fn with_points(arguments: &[OsString]) -> Vec<OsString> {
 fn is_length_ago(argument: &OsStr) -> bool {
     let length = argument.to_str().and_then(|text| text.trim().strip_prefix('-'));
     length.is_some_and(|length| length.trim_start().starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn lineage(text: &str) -> Result<Branch, String> {
+    let refused = |_| "it is not the name of a lineage; see: backstay lineage list".to_owned();
+    text.parse().map_err(refused)
 }
 
 fn port(text: &str) -> Result<u16, String> {

@@ -222,3 +222,11 @@ async fn adopting_what_is_not_there_names_the_list() {
     let run = place.run("lineage adopt main nonsense");
     assert_eq!(run.exit, 2, "{}", run.err);
 }
+
+#[test]
+fn what_is_no_name_of_a_lineage_is_refused_with_where_names_stand() {
+    let run = Place::new().run("restore main --lineage foo --into copy");
+    assert_eq!(run.exit, 2, "{}", run.err);
+    let said = "it is not the name of a lineage; see: backstay lineage list";
+    assert!(run.err.contains(said), "{}", run.err);
+}
