@@ -181,7 +181,7 @@ impl Report for Initialised {
         }
         if self.keys.iter().any(|(_, made)| *made == Made::Now) {
             text.push_str(
-                "            Copy it now to a place where the repository is not: the data dies with it.\n            \
+                "            Copy it now to a place where the repository is not: without it the data is gone.\n            \
                  Whoever finds it can read every backup.\n",
             );
         }

@@ -66,7 +66,8 @@ impl Report for Made {
         let absolute = absolute.as_deref().unwrap_or(&self.file).display();
         format!(
             "key      {}\nfile     {file}\nkeep     a copy of this file where the repository is not: whoever loses it loses \
-             every backup,\n         and whoever finds it can read them\nnext     in the configuration: keys: [ {{ file: {absolute} }} ]\n",
+             every backup,\n         and whoever finds it can read them\nnext     add {{ file: {absolute} }} to keys: in the configuration and leave \
+             what is there,\n         which opens what is stored; then: backstay key rotate\n",
             self.id
         )
     }

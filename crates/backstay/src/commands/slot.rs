@@ -11,6 +11,7 @@ use crate::render::look::Look;
 use crate::session::Session;
 use backstay_postgres::replication::command::SlotDropped;
 use backstay_postgres::{SlotState, SlotUse};
+use backstay_source::{SourceError, SourceErrorKind};
 use backstay_terms::ByteCount;
 use serde_json::{Value, json};
 
@@ -40,8 +41,19 @@ pub async fn drop(session: &mut Session, arguments: &SlotDrop) -> Result<Box<dyn
             "the server then removes WAL that is not stored yet: recovery has a gap until the next backup";
         return Err(Failure::new(Code::NotConfirmed, message, help).fact("means", cost));
     }
-    let dropped = access::server(session, service)?.drop_slot().await?;
+    let dropped = access::server(session, service)?.drop_slot().await;
+    let dropped = dropped.map_err(|error| refused(&error, &name))?;
     Ok(Box::new(Dropped { slot, name, dropped }))
+}
+
+fn refused(error: &SourceError, name: &str) -> Failure {
+    let mut failure = Failure::from(error);
+    if error.kind == SourceErrorKind::Conflict {
+        failure.help = vec![format!(
+            "stop `backstay stream {name}` first, wherever it runs; then run this again"
+        )];
+    }
+    failure
 }
 
 struct Shown {
@@ -109,7 +121,8 @@ impl Report for Dropped {
             SlotDropped::Now => {
                 let Dropped { slot, name, .. } = self;
                 format!(
-                    "dropped   {slot}\nnext      a new stream needs a new backup: backstay backup {name}\n"
+                    "dropped   {slot}\nnext      if the server removes WAL before the next stream begins, there is a gap: take a \
+                     backup then: backstay backup {name}\n"
                 )
             }
             SlotDropped::WasAbsent => format!("absent    {}: the server has no such slot\n", self.slot),
