@@ -6,6 +6,7 @@
 mod keys;
 mod repository;
 mod service;
+mod slot;
 
 use crate::access;
 use crate::config::{Config, Service};

@@ -96,6 +96,14 @@ impl Observer for Watch {
             Fact::StreamAttached { branch, from, reason } => {
                 info!(%branch, lsn = %Lsn::from(*from), reason, "stream attached");
             }
+            Fact::SlotTakenOver { slot } => {
+                warn!(
+                    slot,
+                    "this replication slot was there already, and nothing is stored here of this system: if the slot serves \
+                     another repository, the log of that one gets a gap; then stop this stream and give the service a slot \
+                     of its own: slot: NAME in the configuration"
+                );
+            }
             Fact::LineageBegan { branch, reason } => {
                 error!(%branch, reason, "another history of bytes began; take a new backup, and find out why");
             }

@@ -29,6 +29,12 @@ pub enum Fact {
         /// In words: why there.
         reason: String,
     },
+    /// Nothing is stored of the system, and it kept its log under this name before: it may have done so for another
+    /// repository, which then gets a gap.
+    SlotTakenOver {
+        /// The name.
+        slot: String,
+    },
     /// A new lineage began although an older one was expected: someone should look.
     LineageBegan {
         /// The new branch.

@@ -70,13 +70,16 @@ pub enum PostgresError {
         mode: &'static str,
     },
     /// The server asks for a password and none was found.
-    #[error("{host} asks for a password for user \"{user}\" and none was found{passfile}")]
+    #[error(
+        "{host} asks for a password for user \"{user}\" and none was found{}",
+        After(passfile)
+    )]
     PasswordMissing {
         /// Address as in the connection string.
         host: String,
         /// The role.
         user: String,
-        /// Why the password file did not help: empty or starting with a semicolon.
+        /// Why the password file was not used; empty: it was, or there is none.
         passfile: String,
     },
     /// Authentication cannot go on, for a reason on our side.
@@ -205,6 +208,9 @@ impl PostgresError {
             .into(),
             Self::ReplicationDenied { user, .. } => {
                 format!("ALTER ROLE \"{}\" REPLICATION;", user.replace('"', "\"\"")).into()
+            }
+            Self::PasswordMissing { passfile, .. } if !passfile.is_empty() => {
+                "make the password file readable for its owner alone, as the message says, or set PGPASSWORD".into()
             }
             other => other.fixed_advice().into(),
         }
@@ -374,6 +380,18 @@ fn tablespaces(names: &[String]) -> String {
     match quoted.len() {
         1 => format!("tablespace {}", quoted.concat()),
         _ => format!("tablespaces {}", quoted.join(", ")),
+    }
+}
+
+/// A reason that may be empty.
+struct After<'a>(&'a str);
+
+impl fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => Ok(()),
+            reason => write!(f, "; {reason}"),
+        }
     }
 }
 

@@ -117,6 +117,12 @@ impl LogSource for PostgresSource {
         follow(options, resume, preceding).await
     }
 
+    fn kept_before(&self) -> Option<String> {
+        self.slot()
+            .filter(|_| !self.made_slot.load(Ordering::Relaxed))
+            .map(ToString::to_string)
+    }
+
     async fn forget(&self) -> Result<(), SourceError> {
         let Some(slot) = self
             .slot()

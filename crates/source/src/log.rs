@@ -78,6 +78,12 @@ pub trait LogSource: std::fmt::Debug + Send + Sync {
     async fn forget(&self) -> Result<(), SourceError> {
         Ok(())
     }
+
+    /// The name under which the source keeps its log for whoever follows it, where it did so before `follow` was called: it
+    /// may do so for somebody else. None if `follow` made it, or if there is no such thing.
+    fn kept_before(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What the reader attached to.

@@ -3,7 +3,7 @@
 //! Promise: reads only, at the server and in the repository.
 //! Not here: what the server thinks of itself (backstay-postgres).
 
-use super::failed;
+use super::{failed, slot};
 use crate::access;
 use crate::commands::seen::last_trouble;
 use crate::config::Service;
@@ -46,6 +46,7 @@ pub(super) async fn findings(
     let now = session.clock.now();
     match stored(repository, service, now).await {
         Ok(inventory) => {
+            slot::compare(&mut findings, &server, (repository, service, &inventory)).await;
             let heads: Vec<&Head> = inventory
                 .backups
                 .iter()

@@ -52,7 +52,11 @@ pub async fn backup(session: &mut Session, arguments: &Backup) -> Result<Box<dyn
     };
     let head = job.run().await;
     watch.finish();
-    Ok(Box::new(Taken { head: head?, chosen }))
+    let head = head?;
+    for notice in &head.notices {
+        session.printer.warning(notice);
+    }
+    Ok(Box::new(Taken { head, chosen }))
 }
 
 /// The class that was asked for, else that of the rank which is still open.

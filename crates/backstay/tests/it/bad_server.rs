@@ -1,6 +1,7 @@
 //! Every way in which a server can refuse us, and every target that cannot be reached: message, exit, and nothing changed.
 
 use crate::golden::assert_golden;
+use crate::live::{CONFIRMED, until};
 use crate::mask::mask;
 use crate::program::Place;
 use crate::tree::{changes, tree};
@@ -8,6 +9,7 @@ use backstay_postgres::Mode;
 use backstay_testkit::pg::{Listen, PgOptions, PgServer, free_port};
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStderr, Stdio};
 
 /// What a failed run may leave: its records, and an envelope with whose keys nothing was sealed.
@@ -210,6 +212,112 @@ async fn a_stream_whose_slot_is_in_use_says_so_and_waits() {
     assert_eq!(second.stop(), Some(0));
     assert_eq!(first.stop(), Some(0));
     assert!(!other.directory.join("backups/wal-archive/live").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_may_serve_another_repository_is_told_before_it_is_taken_over() {
+    let server = PgServer::start().await;
+    let place = Place::of(&server.conninfo_text());
+    let other = Place::of(&server.conninfo_text());
+    let mut first = streaming(&place);
+    // The words of the warning hold this one, so the first line is that of the attachment.
+    assert!(first.says("stream").contains("stream attached"));
+    until(&server, CONFIRMED, "true").await;
+    assert_eq!(first.stop(), Some(0));
+    let checked = other.run("check main").out;
+    for words in [
+        "the server has a slot backstay_main already, and no log of main is stored here",
+        "fix: give this service a slot of its own, slot: NAME below main: in the configuration",
+    ] {
+        assert!(checked.contains(words), "{checked}");
+    }
+    let mut second = streaming(&other);
+    let said = second.says("was there already");
+    assert!(said.contains("WARN") && said.contains("backstay_main"), "{said}");
+    second.says("stream attached");
+    assert_eq!(second.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_nobody_streams_from_and_one_that_is_gone_are_told() {
+    let server = PgServer::start().await;
+    let place = Place::of(&server.conninfo_text());
+    let mut stream = streaming(&place);
+    stream.says("stream attached");
+    server.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+    until(&server, CONFIRMED, "true").await;
+    let checked = place.run("check main").out;
+    assert!(
+        checked.contains("the slot backstay_main keeps WAL for us"),
+        "{checked}"
+    );
+    assert_eq!(stream.stop(), Some(0));
+    let checked = place.run("check main").out;
+    let idle = "nobody streams from the slot backstay_main, and WAL piles up at the server; the last log was stored at 20";
+    assert!(checked.contains(idle), "{checked}");
+    assert!(
+        checked.contains("fix: backstay stream main, and see that it goes on running"),
+        "{checked}"
+    );
+    assert_eq!(place.run("slot drop main --confirm main").exit, 0);
+    let checked = place.run("check main").out;
+    let gone = "the server has no slot backstay_main, though a stream had one; the last log was stored at 20";
+    assert!(checked.contains(gone), "{checked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_not_there_is_no_matter_of_pg_hba_and_is_told_once() {
+    let server = PgServer::start().await;
+    let nobody = server
+        .conninfo_text()
+        .replace("user=postgres", "user=nobody_here");
+    let checked = Place::of(&nobody).run("check main").out;
+    assert_eq!(
+        checked.matches("role \"nobody_here\" does not exist").count(),
+        1,
+        "{checked}"
+    );
+    assert!(
+        checked.contains("fix: CREATE ROLE \"nobody_here\" LOGIN REPLICATION; or"),
+        "{checked}"
+    );
+    assert!(!checked.contains("pg_hba.conf"), "{checked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_says_that_settings_were_not_captured() {
+    let server = PgServer::start().await;
+    let place = Place::of(&server.conninfo_text().replace("dbname=postgres", "dbname=nope"));
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let said = "settings not captured: server: FATAL: database \"nope\" does not exist";
+    assert!(run.err.contains(said), "{}", run.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_that_others_may_read_is_told_with_what_to_type() {
+    let server = PgServer::start_with(PgOptions {
+        listen: Listen::Loopback,
+        hba: ["all all", "replication all"]
+            .map(|whom| format!("host {whom} 127.0.0.1/32 scram-sha-256"))
+            .to_vec(),
+        ..PgOptions::default()
+    })
+    .await;
+    let place = Place::new();
+    place.write("passwords", "*:*:*:*:right\n");
+    let file = place.directory.join("passwords");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = file.display();
+    let conninfo = server.tcp_conninfo_text("postgres") + &format!(" passfile={file}");
+    let checked = place
+        .finish(place.command(&["init", "main", "--postgresql", &conninfo]))
+        .out;
+    assert_eq!(checked.matches("asks for a password").count(), 1, "{checked}");
+    assert!(
+        checked.contains("so it is not used; chmod 600 /DIR/passwords"),
+        "{checked}"
+    );
 }
 
 /// A stream that is killed with the test.

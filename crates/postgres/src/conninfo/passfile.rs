@@ -119,7 +119,8 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
     }
     if facts.mode() & 0o077 != 0 {
         return Err(format!(
-            "password file {} can be read by others; chmod 0600 it",
+            "password file {} can be read by others, so it is not used; chmod 600 {}",
+            path.display(),
             path.display()
         ));
     }

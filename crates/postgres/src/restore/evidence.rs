@@ -73,7 +73,15 @@ impl Address {
             Some(NO_SUCH_DATABASE) => &mut self.entrances,
             _ => return false,
         };
-        candidates.len() > 1 && candidates.pop().is_some()
+        if candidates.len() <= 1 {
+            return false;
+        }
+        if let Some(passed) = candidates.pop()
+            && error.sqlstate() == Some(NO_SUCH_ROLE)
+        {
+            tracing::warn!(role = %passed, instead = %self.user(), "the copy does not let this role in, so another one asks it");
+        }
+        true
     }
 
     /// Connection string to the database that was entered.

@@ -9,7 +9,7 @@ use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, SqlState};
 use crate::in_place;
-use crate::replication::command::{SlotName, is_standby, literal, server_version, show};
+use crate::replication::command::{SlotName, identifier, is_standby, literal, server_version, show};
 use crate::replication::version::Dialect;
 use crate::wire::Rows;
 
@@ -36,6 +36,8 @@ pub(super) async fn findings(conninfo: &Conninfo, slot: Option<&SlotName>) -> Ve
             rights(&facts, conninfo.user(), &mut findings);
             findings.extend(slot.map(|name| slot_finding(name, &slot_rows, &facts)));
         }
+        // The same reason needs one remedy.
+        Err(error) if findings.iter().any(|finding| finding.what == error.to_string()) => {}
         Err(error) => findings.push(Finding::warning(
             "sql-connection",
             format!("no ordinary connection, so settings cannot be captured: {error}"),
@@ -92,17 +94,29 @@ fn unreachable(error: &PostgresError, user: &str) -> Finding {
     let id = match error {
         PostgresError::ReplicationDenied { .. } => "replication-role",
         PostgresError::NoReplication { .. } | PostgresError::WalSendersBusy { .. } => "wal-senders",
-        PostgresError::Server { sqlstate, .. } if *sqlstate == SqlState::INVALID_AUTHORIZATION => {
-            let fix =
-                format!("add to pg_hba.conf: host replication {user} ADDRESS scram-sha-256, then reload");
-            return Finding::failure("pg-hba", error.to_string(), fix);
-        }
+        PostgresError::Server {
+            sqlstate, message, ..
+        } if *sqlstate == SqlState::INVALID_AUTHORIZATION => return not_let_in(error, message, user),
         PostgresError::Server { sqlstate, .. } if *sqlstate == SqlState::TOO_MANY_CONNECTIONS => {
             "wal-senders"
         }
         _ => "server",
     };
     Finding::failure(id, error.to_string(), error.advice())
+}
+
+/// Only the rules of pg_hba.conf name that file or a method that failed; else it is the role, absent or without LOGIN.
+fn not_let_in(error: &PostgresError, message: &str, user: &str) -> Finding {
+    if message.contains("pg_hba.conf") || message.contains("authentication failed") {
+        let fix = format!("add to pg_hba.conf: host replication {user} ADDRESS scram-sha-256, then reload");
+        return Finding::failure("pg-hba", error.to_string(), fix);
+    }
+    let quoted = identifier(user);
+    let fix = format!(
+        "CREATE ROLE {quoted} LOGIN REPLICATION; or, if it is there, ALTER ROLE {quoted} LOGIN; or user=NAME in the connection \
+         string"
+    );
+    Finding::failure("role", error.to_string(), fix)
 }
 
 async fn ask(conninfo: &Conninfo, slot: Option<&SlotName>) -> Result<(Rows, Rows), PostgresError> {

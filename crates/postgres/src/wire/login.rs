@@ -117,7 +117,7 @@ impl Login<'_> {
             Some(PassfileAnswer::Password(password)) => return Ok(password),
             Some(PassfileAnswer::Ignored(reason)) => {
                 tracing::warn!(%reason, "password file not used");
-                format!("; {reason}")
+                reason
             }
             Some(PassfileAnswer::Nothing) | None => String::new(),
         };

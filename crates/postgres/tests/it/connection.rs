@@ -126,7 +126,10 @@ async fn the_password_file_is_read_anew_and_only_when_it_is_private() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.ends_with("can be read by others; chmod 0600 it"), "{error}");
+    assert!(
+        error.contains("can be read by others, so it is not used; chmod 600 /"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::company::{Company, tell_apart};
 use super::look::{Looked, look, look_last, tell, tell_keys};
 use super::own::place;
 use super::presence::Presence;
-use super::said::{tell_attached, tell_lost, tell_rivals};
+use super::said::{tell_attached, tell_lost, tell_rivals, tell_taken_over};
 use super::told::Telling;
 use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
 use crate::supervisor::Supervisor;
@@ -83,6 +83,9 @@ impl<'a> Attachment<'a> {
             }
         }
         let is_first = attaching.reason == AttachReason::First;
+        if is_first {
+            tell_taken_over(job, source);
+        }
         let begun = Self::begin(job, log, reader, (attaching, preceding), presence).await;
         if begun.is_err() && is_first {
             forget(source).await;

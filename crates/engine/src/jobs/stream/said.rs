@@ -9,6 +9,7 @@ use crate::jobs::losses::{remember, remembered};
 use crate::plan::{lost_at_attach, missed_since, present, rivals, stored_chain, told_once};
 use crate::{EngineError, Fact};
 use backstay_repository::{AttachReason, LogStore};
+use backstay_source::LogSource;
 use backstay_terms::{Branch, LogRange, Position};
 use std::collections::BTreeSet;
 
@@ -56,6 +57,13 @@ pub(super) async fn tell_rivals(job: &StreamJob, log: &LogStore, own: Branch) ->
         job.observer.observe(&Fact::LineagesContested { source, rivals });
     }
     Ok(())
+}
+
+/// Says it before anything is confirmed: from then on the source forgets what another reader may not have read.
+pub(super) fn tell_taken_over(job: &StreamJob, source: &dyn LogSource) {
+    if let Some(slot) = source.kept_before() {
+        job.observer.observe(&Fact::SlotTakenOver { slot });
+    }
 }
 
 pub(super) fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Position) {
