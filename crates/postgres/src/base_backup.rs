@@ -12,7 +12,7 @@ mod intake;
 mod ledger;
 mod manifest;
 mod outbox;
-mod settings;
+pub(crate) mod settings;
 mod spool;
 mod tar;
 mod wal_tail;

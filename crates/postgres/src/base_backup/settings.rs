@@ -15,7 +15,7 @@ const SETTINGS: &str =
     "SELECT name, setting, unit, source, sourcefile FROM pg_catalog.pg_settings ORDER BY name";
 
 /// Files that settings came from, and the three that the server names, where they lie outside the data directory.
-const FILES: &str = "SELECT DISTINCT f FROM (
+pub(crate) const FILES: &str = "SELECT DISTINCT f FROM (
     SELECT sourcefile AS f FROM pg_catalog.pg_settings WHERE sourcefile IS NOT NULL UNION ALL
     SELECT setting FROM pg_catalog.pg_settings WHERE name IN ('config_file', 'hba_file', 'ident_file')) files
     WHERE f LIKE '/%' AND NOT starts_with(f, (SELECT setting || '/' FROM pg_catalog.pg_settings WHERE name = 'data_directory'))

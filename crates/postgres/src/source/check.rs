@@ -5,6 +5,7 @@
 
 use backstay_source::Finding;
 
+use crate::base_backup::settings::FILES;
 use crate::connection::{Connection, Mode};
 use crate::conninfo::Conninfo;
 use crate::error::{PostgresError, SqlState};
@@ -33,7 +34,7 @@ pub(super) async fn findings(conninfo: &Conninfo, slot: Option<&SlotName>) -> Ve
     match ask(conninfo, slot).await {
         Ok((facts, slot_rows)) => {
             settings(&facts, &mut findings);
-            rights(&facts, conninfo.user(), &mut findings);
+            rights(&facts, conninfo, &mut findings);
             findings.extend(slot.map(|name| slot_finding(name, &slot_rows, &facts)));
         }
         // The same reason needs one remedy.
@@ -121,7 +122,8 @@ fn not_let_in(error: &PostgresError, message: &str, user: &str) -> Finding {
 
 async fn ask(conninfo: &Conninfo, slot: Option<&SlotName>) -> Result<(Rows, Rows), PostgresError> {
     let mut connection = Connection::connect(conninfo, Mode::Sql).await?;
-    let facts = connection.simple_query(FACTS).await?.pop().unwrap_or_default();
+    let facts = format!("{FACTS}, (SELECT string_agg(f, ', ') FROM ({FILES}) outside) AS files_outside");
+    let facts = connection.simple_query(&facts).await?.pop().unwrap_or_default();
     let name = literal(slot.map_or("", SlotName::as_str));
     let sql = format!(
         "SELECT slot_type, active, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = {name}"
@@ -181,14 +183,20 @@ fn walsenders(free: i64) -> Finding {
     }
 }
 
-fn rights(facts: &Rows, user: &str, findings: &mut Vec<Finding>) {
+fn rights(facts: &Rows, conninfo: &Conninfo, findings: &mut Vec<Finding>) {
+    let (user, database) = (conninfo.user(), conninfo.database());
     let has = |column| facts.value(0, column) == Some("t");
-    findings.push(match (has("reads_settings"), has("reads_files")) {
-        (true, true) => Finding::good("configuration-files", "settings and configuration files are captured"),
-        (true, false) => Finding::warning(
+    // Those inside the data directory come with the base, whatever the role may read.
+    let unread = facts.value(0, "files_outside").filter(|_| !has("reads_files"));
+    findings.push(match (has("reads_settings"), unread) {
+        (true, None) => Finding::good("configuration-files", "settings and configuration files are captured"),
+        (true, Some(files)) => Finding::warning(
             "configuration-files",
-            "configuration files outside the data directory are not captured",
-            format!("GRANT EXECUTE ON FUNCTION pg_read_file(text) TO \"{user}\"; GRANT pg_read_server_files TO \"{user}\";"),
+            format!("outside the data directory and not captured: {files}"),
+            format!(
+                "keep copies of them yourself; or, if the role may read every file of the server, in the database \"{database}\": \
+                 GRANT EXECUTE ON FUNCTION pg_read_file(text) TO \"{user}\"; GRANT pg_read_server_files TO \"{user}\";"
+            ),
         ),
         (false, _) => Finding::warning(
             "configuration-files",

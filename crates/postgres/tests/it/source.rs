@@ -1,5 +1,6 @@
 //! The ports over a real server.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use backstay_postgres::{PostgresSource, SlotUse};
 use backstay_source::{
     BaseStep, Finding, LogOffer, LogStep, Preceding, Resume, Severity, Source, SourceErrorKind,
 };
-use backstay_testkit::pg::{PgOptions, PgServer, Room, parse, programs_of};
+use backstay_testkit::pg::{PgOptions, PgServer, Room, Stop, parse, programs_of};
 
 use crate::received::request;
 
@@ -72,6 +73,48 @@ async fn a_healthy_server_has_one_warning_with_its_remedy() {
             "slot"
         ]
     );
+}
+
+#[tokio::test]
+async fn configuration_files_are_missed_only_where_one_lies_outside_the_data_directory() {
+    let mut server = PgServer::start().await;
+    server
+        .sql("CREATE ROLE plain LOGIN REPLICATION; GRANT pg_monitor TO plain")
+        .await;
+    let as_plain = server.conninfo_text().replace("user=postgres", "user=plain");
+    let of_files = |findings: Vec<Finding>| {
+        let mut of_files = findings
+            .into_iter()
+            .filter(|finding| finding.id == "configuration-files");
+        of_files.next().unwrap()
+    };
+    let inside = of_files(source(&as_plain).check().await);
+    assert_eq!(
+        inside,
+        Finding::good(
+            "configuration-files",
+            "settings and configuration files are captured"
+        )
+    );
+
+    let outside = server.room().path().join("ident.conf");
+    std::fs::write(&outside, "").unwrap();
+    std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o644)).unwrap();
+    server.stop(Stop::Fast).await;
+    let setting = format!("ident_file={}", outside.display());
+    server.try_run(&[setting.as_str()]).await.unwrap();
+    let missed = of_files(source(&as_plain).check().await);
+    let expected = Finding::warning(
+        "configuration-files",
+        format!(
+            "outside the data directory and not captured: {}",
+            outside.display()
+        ),
+        "keep copies of them yourself; or, if the role may read every file of the server, in the database \"postgres\": \
+         GRANT EXECUTE ON FUNCTION pg_read_file(text) TO \"plain\"; GRANT pg_read_server_files TO \"plain\";",
+    );
+    assert_eq!(missed, expected);
+    assert_eq!(of_files(source(&server.conninfo_text()).check().await), inside);
 }
 
 #[tokio::test]
