@@ -81,6 +81,13 @@ fn describe(command: &clap::Command, text: &mut String) {
         .map(ToString::to_string)
         .unwrap_or_default();
     *text += &format!("\n## `{name}`\n\n{about}.\n\n    {usage}\n");
+    let aliases: Vec<String> = command
+        .get_visible_aliases()
+        .map(|alias| format!("`{alias}`"))
+        .collect();
+    if !aliases.is_empty() {
+        *text += &format!("\nThe same command: {}.\n", aliases.join(", "));
+    }
     let own = options(&command);
     if !own.is_empty() {
         *text += &format!("\n{own}");
@@ -97,10 +104,13 @@ fn options(command: &clap::Command) -> String {
     let mut text = String::new();
     for argument in command.get_arguments().filter(shown) {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let short = argument.get_short();
         text += &format!(
-            "| `{}` | {} |\n",
+            "| {}`{}` | {}{} |\n",
+            short.map(|short| format!("`-{short}`, ")).unwrap_or_default(),
             argument.to_string().replace('|', "\\|"),
-            help.replace('|', "\\|")
+            help.replace('|', "\\|"),
+            values(argument)
         );
     }
     if text.is_empty() {
@@ -108,6 +118,28 @@ fn options(command: &clap::Command) -> String {
     } else {
         format!("| Argument | Meaning |\n|---|---|\n{text}")
     }
+}
+
+/// What an argument may be and what it is when it is not given, as `--help` puts it.
+fn values(argument: &clap::Arg) -> String {
+    if !argument.get_action().takes_values() {
+        return String::new();
+    }
+    let may_be: Vec<String> = argument
+        .get_possible_values()
+        .iter()
+        .map(|value| format!("`{}`", value.get_name()))
+        .collect();
+    let defaults = argument.get_default_values().iter();
+    let default: Vec<String> = defaults.map(|value| format!("`{}`", value.display())).collect();
+    let mut text = String::new();
+    if !may_be.is_empty() {
+        text += &format!(": {}", may_be.join(", "));
+    }
+    if !default.is_empty() {
+        text += &format!(" [default: {}]", default.join(" "));
+    }
+    text
 }
 
 #[test]
