@@ -75,7 +75,7 @@ pub struct CheckFinding {
     pub invariant: Invariant,
     /// What was found.
     pub what: String,
-    /// What to type, where it is more than bringing the object back from a copy.
+    /// What to do or type; where a check knows nothing better, the verification fills it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

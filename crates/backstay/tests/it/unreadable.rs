@@ -154,6 +154,12 @@ async fn one_damaged_backup_stops_no_other_and_is_named_by_whoever_passes_over_i
         let verified = place.run("verify main --depth structure");
         assert_eq!(verified.exit, 9, "{}", verified.out);
         assert!(verified.out.contains(&scene.name_of(damaged)), "{}", verified.out);
+        let next = if exit == 9 {
+            "  next: bring it back from a copy of the repository, or: backstay backup main\n"
+        } else {
+            "  next: bring it back from a copy of the repository; see: backstay key check\n"
+        };
+        assert!(verified.out.contains(next), "{}", verified.out);
         std::fs::write(damaged, whole).unwrap();
         let verified = place.run("verify main --depth structure");
         assert_eq!(verified.exit, 0, "{}", verified.out);

@@ -7,6 +7,7 @@
 
 mod holes;
 mod lost;
+mod next;
 mod walk;
 
 use crate::EngineError;
@@ -194,7 +195,9 @@ impl VerifyJob {
         };
         verified.findings.extend(findings);
         for (engine, source) in services {
+            let known = verified.findings.len();
             let counts = self.service(engine, &source, &mut backups, &mut verified).await?;
+            next::fill_in(verified.findings.iter_mut().skip(known), Some(&source));
             verified.services.push(VerifiedService {
                 engine,
                 source,
@@ -206,6 +209,7 @@ impl VerifyJob {
         verified
             .findings
             .extend(passed_over.iter().map(|name| CheckFinding::passed_over(name)));
+        next::fill_in(verified.findings.iter_mut(), None);
         Ok(verified)
     }
 

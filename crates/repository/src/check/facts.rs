@@ -90,12 +90,13 @@ impl CheckFinding {
     /// A name that is not of this format.
     pub fn stray(name: &str) -> CheckFinding {
         CheckFinding::new(name, Invariant::Repo1, "its name is none of this format")
+            .then("give it its name back if it was renamed; else move it out of the repository")
     }
 
     /// A name in the repository that leads to no object and no folder, where objects may be hidden.
     pub fn passed_over(name: &str) -> CheckFinding {
-        let what = "it is a link or special file, which this program never writes and never follows: remove it, or put the \
-                    objects themselves in its place";
+        let what = "it is a link or special file, which this program never writes and never follows";
         CheckFinding::new(name, Invariant::Repo1, what)
+            .then("remove it, or put the objects themselves in its place")
     }
 }

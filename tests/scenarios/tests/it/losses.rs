@@ -201,14 +201,14 @@ async fn a_lost_range_is_a_hole_that_is_named_with_its_positions_and_times() {
     let (shelf, _) = shelf().await;
     let stored = shelf.clock_at(-600);
     for (place, times) in [
-        (0, format!(", before what was stored on {stored},")),
+        (0, format!(", before an object that the store dates {stored:.0},")),
         (
             1,
-            format!(", between what was stored on {stored} and on {stored},"),
+            format!(", between objects that the store dates {stored:.0} and {stored:.0},"),
         ),
         (
             2,
-            format!(", between what was stored on {stored} and on {stored},"),
+            format!(", between objects that the store dates {stored:.0} and {stored:.0},"),
         ),
     ] {
         let copy = shelf.copy();
@@ -232,7 +232,7 @@ async fn a_lost_range_is_a_hole_that_is_named_with_its_positions_and_times() {
         .delete(&range_from(&copy, "/settled/", 3 * HALF))
         .await
         .unwrap();
-    let times = format!(", after what was stored on {stored},");
+    let times = format!(", after an object that the store dates {stored:.0},");
     let verified = verify(&copy, Depth::Structure).await;
     assert_eq!(one(&verified), &lost(3 * HALF, 4 * HALF, &times, main_branch()));
     // All of it at once.
@@ -250,8 +250,8 @@ async fn a_hole_of_which_nothing_tells_whether_it_was_stored_is_said_to_be_one_o
     shelf.log_overtaking(main_branch(), &borders, 0, &[1]).await;
     shelf.clock.advance(Duration::from_secs(61));
     let what = format!(
-        "the log from {} to {}, between what was stored on {stored} and on {stored}, is not stored: either it is lost, or \
-         a stream died before it had stored it, and reads it again when it runs",
+        "the log from {} to {}, between objects that the store dates {stored:.0} and {stored:.0}, is not stored: \
+         either it is lost, or a stream died before it had stored it, and reads it again when it runs",
         Lsn(HALF),
         Lsn(2 * HALF)
     );
@@ -274,7 +274,7 @@ async fn a_hole_of_which_nothing_tells_whether_it_was_stored_is_said_to_be_one_o
     marked.mark(main_branch(), 3 * HALF).await;
     let behind = shelf.copy();
     behind.attach(main_branch(), 2 * HALF + 5, None, None).await;
-    let times = format!(", between what was stored on {stored} and on {stored},");
+    let times = format!(", between objects that the store dates {stored:.0} and {stored:.0},");
     for proven in [marked, behind] {
         let verified = verify(&proven, Depth::Listed).await;
         assert_eq!(one(&verified), &lost(HALF, 2 * HALF, &times, main_branch()));
@@ -308,7 +308,7 @@ async fn a_gap_that_an_attachment_declared_is_told_apart_from_a_hole_beside_it()
         .delete(&range_from(&shelf, "/settled/", 8 * HALF))
         .await
         .unwrap();
-    let times = format!(", between what was stored on {after} and on {after},");
+    let times = format!(", between objects that the store dates {after:.0} and {after:.0},");
     for depth in DEPTHS {
         let verified = verify(&shelf, depth).await;
         assert_eq!(one(&verified), &lost(8 * HALF, 9 * HALF, &times, main_branch()));
@@ -360,7 +360,7 @@ async fn what_is_lost_of_an_ancestor_before_the_switch_point_is_named_once() {
         .delete(&range_from(&shelf, "/settled/", HALF))
         .await
         .unwrap();
-    let times = format!(", between what was stored on {stored} and on {stored},");
+    let times = format!(", between objects that the store dates {stored:.0} and {stored:.0},");
     let verified = verify(&shelf, Depth::Structure).await;
     assert_eq!(one(&verified), &lost(HALF, 2 * HALF, &times, main_branch()));
 }

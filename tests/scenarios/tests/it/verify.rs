@@ -151,6 +151,9 @@ async fn whatever_is_cut_to_nothing_is_found_and_named_by_a_listing() {
             let of_it: Vec<_> = findings.iter().filter(named).collect();
             assert!(!of_it.is_empty(), "{name} of {length}: {findings:?}");
             assert!(!before.contains(of_it[0]), "{name}");
+            for finding in &findings {
+                assert!(finding.next.is_some(), "what to do after {finding:?}");
+            }
         }
     }
     let expected = [

@@ -124,12 +124,14 @@ fn positions(engine: EngineKind, range: LogRange) -> String {
     }
 }
 
-/// The times around a hole, as far as they are known.
+/// The times around a hole, as far as they are known: those of the store, which are of the copy where it was copied.
 fn between(hole: &Hole) -> String {
     match (hole.before, hole.after) {
-        (Some(before), Some(after)) => format!(", between what was stored on {before} and on {after},"),
-        (Some(before), None) => format!(", after what was stored on {before},"),
-        (None, Some(after)) => format!(", before what was stored on {after},"),
+        (Some(before), Some(after)) => {
+            format!(", between objects that the store dates {before:.0} and {after:.0},")
+        }
+        (Some(before), None) => format!(", after an object that the store dates {before:.0},"),
+        (None, Some(after)) => format!(", before an object that the store dates {after:.0},"),
         (None, None) => String::new(),
     }
 }
