@@ -5,14 +5,17 @@ is authenticated, every file's SHA-256 compared, pg_control written last; nothin
 Not here: Redis, Qdrant, increments; object stores (copy the objects into a directory); ownership (run it as PostgreSQL's user).
 With an age identity, put what `age -d` prints for each wrap into a --keys-file (wraps of `none` are these lines in clear):
   grep -rl '"kind":"age"' REPO/*/keys | while read -r w; do sed 's/.*"wrap":"//; s/".*//' $w | base64 -d | age -d -i ID; done"""
-import argparse, base64, collections, functools, hashlib, json, os, pathlib, re, shutil, struct, sys
-import zstandard
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+import argparse, base64, collections, contextlib, functools, hashlib, json, os, pathlib, re, shutil, struct, sys
+try:
+    import zstandard
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+except ImportError as error:
+    sys.exit(f"restore.py: {error}: run /usr/bin/python3 restore.py after apt install python3-cryptography python3-zstandard")
 
-BRANCH = "{system:016x}/{timeline:08x}.{lineage}"
+BRANCH, LEVELS = "{system:016x}/{timeline:08x}.{lineage}", ("wal-archive/settled", "wal-archive/live", "wal-archive/held")
 CHUNK, TAG, HEADER, CONTENT_MAX, ZERO_NONCE = 65536, 16, 112, 256 << 20, bytes(12)
 PACK, HEAD, ROOT, RANGE_INDEX, RANGE_DATA, LINEAGE, HISTORY = 1, 2, 3, 10, 11, 13, 14
 TABLES = {"pack-list": 4, "file-table": 5, "extent-table": 6, "frame-table": 7}
@@ -23,9 +26,11 @@ SETTINGS = """\n# A restored copy stops where its log ends, archives nowhere and
 recovery_target = ''\nrecovery_target_name = ''\nrecovery_target_time = ''\nrecovery_target_xid = ''\nrecovery_end_command = ''
 recovery_target_lsn = '%s'\nrecovery_target_inclusive = '%s'\nrecovery_target_timeline = '%s'\nrestore_command = 'false'
 recovery_target_action = 'promote'\narchive_mode = 'off'\nprimary_conninfo = ''\nsynchronous_standby_names = ''\n"""
-
-def check(holds, otherwise):
-    return holds or sys.exit(f"restore.py: {Repository.reading}: {otherwise}")
+OPTIONS = {"key-file": ("FILE", "the master key"), "passphrase-file": ("FILE", "the passphrase"), "keys-file": ("FILE", "as above"),
+    "source": ("SERVICE", "what to restore"), "backup": ("ID", "from this backup, not from the newest good one"),
+    "lineage": ("ID", "along this history of the log, where it has several"), "into": ("DIR", "the directory to make"),
+    "until": ("LSN", "to this position, not to the end of what is stored")}
+check = lambda holds, otherwise, about=None: holds or sys.exit(f"restore.py: {about or Repository.reading}: {otherwise}")
 lsn = lambda position: f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 position = lambda text: int("".join(half.zfill(8) for half in text.split("/")), 16)
 epoch_of = lambda name: name.split(".")[-1][:-9]  # of a range: FROM-TO.EPOCH-N
@@ -35,10 +40,8 @@ def check_outside(directories):  # LOG-4: recovery writes into them, on the sour
 decompress = lambda frames: zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True).read(CONTENT_MAX)
 hkdf = lambda key, salt, info, length=32: HKDF(SHA256(), length, salt, info).derive(key)
 def decrypt(key, nonce, sealed, associated_data=None):
-    try:
+    with contextlib.suppress(InvalidTag):  # the key is another one, or a bit was changed: no plaintext
         return AESGCM(key).decrypt(nonce, sealed, associated_data)
-    except InvalidTag:  # the key is another one, or a bit was changed
-        return None
 def unseal(data, kind, logical, keys):
     """The plaintext of the container that begins the data (section 2 of the format), and what follows it."""
     check(data[:12] == b"BACKSTAY" + bytes([1, 1, kind, 16]), f"it is no object of kind {kind}, format version 1")
@@ -60,39 +63,38 @@ def open_wrap(text, keks):  # the lines in a wrap (section 3); none if it is not
         return (kek and decrypt(hkdf(kek, sealed[:32], info), ZERO_NONCE, sealed[32:], key_ids) or b"").decode()
     except (LookupError, ValueError, TypeError):
         return ""
-
 class Repository:  # the objects, and every key that the secret opens, by class and id: a facts key is never taken for a data key
-    reading = "the options"  # what is at hand, for error messages
+    reading = "--until"  # what is at hand, for error messages: an object, or an option such as this first one
     def __init__(self, options):
         self.root, self.keys, self.keks = pathlib.Path(options.repository), {}, {}
-        lines = [open(options.keys_file).read()] if options.keys_file else []
         self.info = json.loads(self.read("repository.json"))
         check(self.info["format"] == 1, f"its format is {self.info['format']}; this script reads 1")
+        lines = [self.read(options.keys_file, option="--keys-file").decode()] if options.keys_file else []
         if options.key_file:
-            self.take_master_key(open(options.key_file).read().strip().removeprefix("BACKSTAY-KEY-1:"))
+            self.take_master_key(self.read(options.key_file, option="--key-file").decode().strip().removeprefix("BACKSTAY-KEY-1:"))
         for name in self.names("keyring") if options.passphrase_file else []:
-            self.open_keyring(json.loads(self.read(name)), open(options.passphrase_file).read().rstrip("\r\n"))
+            self.open_keyring(self.read(options.passphrase_file, option="--passphrase-file"), json.loads(self.read(name)))
         for folder in ("postgres-backups/keys", "wal-archive/keys", "facts/keys"):
             lines += [open_wrap(self.read(name), self.keks) for name in self.names(folder)]
         for key_class, key in re.findall("^(data|index|facts) ([0-9a-f]{64})$", "\n".join(lines), re.MULTILINE):
             self.keys[key_class, hkdf(bytes.fromhex(key), b"", b"backstay/1/key-id", 16)] = bytes.fromhex(key)
-        check(self.keys, "the key that was given opens no wrap in this repository")
+        check(self.keys, "what was given opens no wrap in this repository", "--key-file, --passphrase-file, --keys-file")
     def take_master_key(self, line):
         text, _, checksum = line.partition(":")
         text = text.replace("-", "+").replace("_", "/").rstrip("=")  # base64 of either alphabet, or hexadecimal
         kek = bytes.fromhex(text) if len(text) == 64 else base64.b64decode(text + "=")
         check(len(kek) == 32 and checksum in ("", hashlib.sha256(kek).hexdigest()[:8]), "the key file has a typing error")
         self.keks["raw", hkdf(kek, b"", b"backstay/1/kek-id", 8).hex()] = kek
-    def open_keyring(self, ring, passphrase):
+    def open_keyring(self, passphrase, ring):
         salt, info = base64.b64decode(ring["salt"]), b"backstay/1/keyring\0" + ring["id"].encode()
         check(14 <= ring["log_n"] <= 20, "its key derivation costs more or less than readers accept")
-        stretched = hashlib.scrypt(passphrase.encode(), salt=salt, n=1 << ring["log_n"], r=8, p=1, maxmem=2**31 - 2, dklen=32)
+        stretched = hashlib.scrypt(passphrase.rstrip(b"\r\n"), salt=salt, n=1 << ring["log_n"], r=8, p=1, maxmem=2**31 - 2, dklen=32)
         self.keks["passphrase", ring["id"]] = decrypt(hkdf(stretched, salt, info), ZERO_NONCE, base64.b64decode(ring["wrap"]))
     def names(self, folder):
         return sorted(str(path.relative_to(self.root)) for path in (self.root / folder).rglob("[!.]*") if path.is_file())
-    def read(self, name, sha256=None):
-        Repository.reading = name
-        data = (self.root / name).read_bytes()
+    def read(self, name, sha256=None, option=None):  # an object, or the file that an option names
+        Repository.reading = option or name
+        data = pathlib.Path("" if option else self.root, name).read_bytes()
         return check(sha256 in (None, hashlib.sha256(data).hexdigest()), "its SHA-256 is not the recorded one") and data
     def open(self, name, kind, logical, sha256=None):
         plain, rest = unseal(self.read(name, sha256), kind, logical, self.keys)
@@ -126,7 +128,6 @@ class Backup:  # a head, and after `load` its tables (section 4 of the format)
         for frame, skip, length, offset in self.extents[file["n"]]:
             plain[offset : offset + length] = self.frame(frame)[skip : skip + length]
         return check(hashlib.sha256(plain).hexdigest() == file["sha256"], f"{file['path']} has another SHA-256") and plain
-
 class Log:  # what is stored of one source's log, by lineage (section 5 of the format)
     def __init__(self, repository, source):
         self.repository, self.source, self.lineages, self.moved = repository, source, {}, {}
@@ -135,12 +136,10 @@ class Log:  # what is stored of one source's log, by lineage (section 5 of the f
             self.lineages.setdefault(record["branch"]["lineage"], record)  # the first record names the parent
             for epoch in (moved := record.get("moved") or {"epochs": ()})["epochs"]:  # what it stored there is of this lineage
                 self.moved.setdefault((BRANCH.format(**moved["branch"]), epoch), BRANCH.format(**record["branch"]))
-    def home(self, branch, epoch):
-        return self.home(self.moved[branch, epoch], epoch) if (branch, epoch) in self.moved else branch
+    home = lambda self, branch, epoch: self.home(self.moved[branch, epoch], epoch) if (branch, epoch) in self.moved else branch
     def ranges(self, record):
-        levels = map(self.repository.names, (f"wal-archive/{level}/{self.source}" for level in ("settled", "live", "held")))
         is_of = lambda name: self.home("/".join(name.split("/")[3:5]), epoch_of(name)) == BRANCH.format(**record["branch"])
-        names = [name for level in levels for name in level if is_of(name)]
+        names = [name for level in LEVELS for name in self.repository.names(f"{level}/{self.source}") if is_of(name)]
         found = [(*(int(half, 16) for half in name.split("/")[-1][:33].split("-")), name) for name in names]
         return sorted(found, key=lambda stored: (stored[0], -stored[1]))  # of those that begin together, the longest first
     def read(self, begin, end, name):  # facts and bytes of a range: two containers, one after the other
@@ -157,7 +156,7 @@ class Log:  # what is stored of one source's log, by lineage (section 5 of the f
             if not record["parent"] or record["parent"]["fork"] < base["stop"]:
                 return chain
             lineage, end = record["parent"]["branch"]["lineage"], min(end, record["parent"]["fork"])
-        check(False, f"give the --lineage to restore, or --no-log: the log of {self.source} has {', '.join(self.lineages) or 'none'}")
+        check(False, f"name one, or give --no-log: the log of {self.source} has {', '.join(self.lineages) or 'none'}", "--lineage")
 def place_log(log, chain, base, last, until, directory):
     """Puts the chain's bytes into pg_wal; gives the target: `until` if a record begins there or later, else the last record."""
     at, stop, size, previous, placed = base["end_point"]["start"], base["stop"], base["segment_size"], base["timeline"], None
@@ -201,7 +200,7 @@ def place_files(backup, files, directory):
             os.chmod(target, file["mode"] & 0o777)
 def restore(repository, backup, directory, lineage, until):
     base, log = backup.head["log"], Log(repository, backup.source) if lineage != "none" else None
-    check(not os.path.lexists(directory) and not os.path.lexists(f"{directory}.tablespaces"), f"{directory} exists already")
+    check(not any(map(os.path.lexists, (directory, f"{directory}.tablespaces"))), f"{directory} exists already", "--into")
     chain = log.chain(lineage or (len(log.lineages) == 1 and [*log.lineages][0]), base) if log else []
     check_outside(backup.head["engine"].get("tablespaces_made", []))
     backup.load()
@@ -223,11 +222,11 @@ def restore(repository, backup, directory, lineage, until):
     print(f"{directory}: {len(backup.files)} files of {backup.id}; recovery ends at {target[0]}")
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repository", metavar="REPO")
-    parser.add_argument("command", nargs="?", choices=["list"])
-    for option in ("key-file", "keys-file", "passphrase-file", "source", "backup", "lineage", "until", "into"):
-        parser.add_argument(f"--{option}")
-    parser.add_argument("--no-log", dest="lineage", action="store_const", const="none")
+    parser.add_argument("repository", metavar="REPO", help="the directory that holds repository.json")
+    parser.add_argument("command", nargs="?", choices=["list"], help="print what is stored, instead of restoring it")
+    for option, (metavar, meaning) in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar=metavar, help=meaning)
+    parser.add_argument("--no-log", dest="lineage", action="store_const", const="none", help="to the end of the backup alone")
     options = parser.parse_intermixed_args()
     until, repository = position(options.until or "100000000/0"), Repository(options)
     heads = repository.root.glob(f"postgres-backups/manifests/*/{options.source or '*'}/*/{options.backup or '[!.]*'}")
@@ -236,13 +235,14 @@ def main():
         print(*(f"{b.source} backup {b.id} {b.head['verdict']} to {lsn(b.head['log']['stop'])}" for b in backups), sep="\n")
         for log in [Log(repository, source) for source in sorted({backup.source for backup in backups})]:
             for name, record in log.lineages.items():
-                end = lsn(max((end for _, end, _ in log.ranges(record)), default=0))
-                print(f"{log.source} lineage {name} timeline {record['branch']['timeline']} to {end}")
+                ends = [end for _, end, _ in log.ranges(record)]
+                print(f"{log.source} lineage {name} timeline {record['branch']['timeline']} to {lsn(max(ends, default=0))}")
     else:
         usable = [b for b in backups if options.backup or b.head["verdict"] == "good" and b.head["log"]["stop"] <= until]  # REPO-6
-        check(options.into and options.source and usable, "give --into, a --source and an --until that list has a backup for")
+        check(options.source and options.into, "both are needed", "--source and --into")
+        chosen = " ".join(f"--{option}" for option in ("source", "backup", "until") if vars(options)[option])
+        check(usable, "no good backup fits; `list` prints all, and where they end", chosen)
         restore(repository, max(usable, key=lambda backup: backup.id), options.into, options.lineage, until)
-
 try:
     os.umask(0o077)
     main()

@@ -22,13 +22,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+fn script_path() -> PathBuf {
+    root().join("scripts/restore.py")
+}
+
 /// Debian's Python, because that is what a person will have; another one may come first on PATH.
 fn script(repository: &Path, key: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     let mut script = Command::new("/usr/bin/python3");
-    script
-        .arg(root().join("scripts/restore.py"))
-        .arg(repository)
-        .args(key);
+    script.arg(script_path()).arg(repository).args(key);
     script
 }
 
@@ -130,7 +131,7 @@ async fn three_keys(room: &Room) -> (World, PathBuf, [[String; 2]; 3]) {
 
 /// What the script's own header says to type for an age identity.
 fn write_keys_file(room: &Room, repository: &Path) {
-    let script = std::fs::read_to_string(root().join("scripts/restore.py")).unwrap();
+    let script = std::fs::read_to_string(script_path()).unwrap();
     let told = script
         .lines()
         .find(|line| line.starts_with("  grep -rl"))
@@ -352,6 +353,6 @@ async fn log_4_python_refuses_a_base_during_which_a_tablespace_was_made_that_is_
 
 #[test]
 fn python_stays_short_enough_to_be_read() {
-    let script = std::fs::read_to_string(root().join("scripts/restore.py")).unwrap();
+    let script = std::fs::read_to_string(script_path()).unwrap();
     assert!(script.lines().count() <= 250, "{} lines", script.lines().count());
 }

@@ -92,9 +92,9 @@ To restore with Backstay
 ";
 
 const WITHOUT: &str = "
-To restore without Backstay (needs Python 3, python3-cryptography, python3-zstandard)
+To restore without Backstay (needs: apt install python3-cryptography python3-zstandard)
   The script is scripts/restore.py of the source, the format docs/internals/repository-format.md.
-  1. Copy the repository into a directory REPO and the key into a file KEY.
+  1. Copy the repository into a directory REPO and the key into a file KEY; run this as postgres, beside restore.py:
 ";
 
 impl Sheet {
@@ -108,7 +108,7 @@ impl Sheet {
         text.push_str(WITHOUT);
         for service in &self.services {
             text.push_str(&format!(
-                "  2. python3 restore.py REPO --key-file KEY --source {service} --into DIR\n"
+                "  2. /usr/bin/python3 restore.py REPO --key-file KEY --source {service} --into DIR\n"
             ));
         }
         text + "  3. Start the PostgreSQL of the backup's version on DIR.\n\n"

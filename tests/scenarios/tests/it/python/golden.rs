@@ -2,7 +2,7 @@
 //!
 //! Promise: a refused restore leaves no pg_control, so no server starts on it.
 
-use super::{ask, restore, script, write_keys_file};
+use super::{ask, restore, script, script_path, write_keys_file};
 use crate::golden::{DIGEST, FIRST, Golden, PROMOTED};
 use backstay_testkit::pg::{Room, run_to_end};
 use std::ffi::OsString;
@@ -284,11 +284,14 @@ fn python_refuses_options_that_cannot_be_meant() {
     let digit = |at: usize| if line.as_bytes()[at] == b'0' { "1" } else { "0" };
     let typo = |at: usize| [&line[..at], digit(at), &line[at + 1..]].concat();
     for (key, expected) in [
-        (other, "opens no wrap in this repository"),
+        (
+            other,
+            "--key-file, --passphrase-file, --keys-file: what was given opens no wrap",
+        ),
         (typo(20), "the key file has a typing error"),
         (typo(line.len() - 1), "the key file has a typing error"),
-        (line[..40].to_owned(), ""),
-        ("00".repeat(31), ""),
+        (line[..40].to_owned(), "--key-file: "),
+        ("00".repeat(31), "--key-file: "),
     ] {
         let said = changed.said(&with(&key), &[]);
         assert!(said.contains(expected), "{said}");
@@ -297,23 +300,36 @@ fn python_refuses_options_that_cannot_be_meant() {
     for (more, expected) in [
         (
             &["--lineage", "00000000"][..],
-            "give the --lineage to restore, or --no-log: the log of golden has ",
+            "--lineage: name one, or give --no-log: the log of golden has ",
         ),
         (
             &[],
-            "give the --lineage to restore, or --no-log: the log of golden has ",
+            "--lineage: name one, or give --no-log: the log of golden has ",
         ),
         (
             &["--no-log", "--until", "0/1"],
-            "an --until that list has a backup for",
+            "--source --until: no good backup fits",
         ),
         (
             &["--no-log", "--backup", "20260101T000000Z-full-aaaaaaaaaa"],
-            "an --until that list has a backup for",
+            "--source --backup: no good backup fits",
+        ),
+        (&["--no-log", "--source", "gold"], "--source: no good backup fits"),
+        (&["--until", "where"], "--until: ValueError: "),
+        (&["--into", ""], "--source and --into: both are needed"),
+        (&["--into", "/tmp"], "--into: /tmp exists already"),
+        (&["--key-file", "/nowhere.key"], "--key-file: FileNotFoundError: "),
+        (&["--keys-file", "/nowhere"], "--keys-file: FileNotFoundError: "),
+        (
+            &["--passphrase-file", "/nowhere"],
+            "--passphrase-file: FileNotFoundError: ",
         ),
     ] {
         let said = changed.said(&raw(PROMOTED), more);
-        assert!(said.contains(expected), "{more:?}: {said}");
+        assert!(
+            said.starts_with(&format!("restore.py: {expected}")),
+            "{more:?}: {said}"
+        );
     }
     let info = changed.repository.join("repository.json");
     let newer = fs::read_to_string(&info)
@@ -322,6 +338,35 @@ fn python_refuses_options_that_cannot_be_meant() {
     fs::write(&info, newer).unwrap();
     let said = changed.said(&raw(PROMOTED), &["--no-log"]);
     assert!(said.contains("its format is 2; this script reads 1"), "{said}");
+}
+
+#[test]
+fn python_without_the_libraries_says_what_to_install() {
+    let mut without = std::process::Command::new("/usr/bin/python3");
+    let output = without
+        .args(["-S", script_path().to_str().unwrap(), "--help"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "restore.py: No module named 'zstandard': run /usr/bin/python3 restore.py after apt install python3-cryptography \
+         python3-zstandard\n"
+    );
+}
+
+#[test]
+fn python_explains_every_option() {
+    let help = run_to_end(script(Path::new("repository"), &["--help"]).env("COLUMNS", "200"));
+    let (_, options) = help.split_once("--help").expect(&help);
+    let words: Vec<&str> = options.split_whitespace().collect();
+    assert_eq!(
+        words.join(" "),
+        "show this help message and exit --key-file FILE the master key --passphrase-file FILE the passphrase \
+         --keys-file FILE as above --source SERVICE what to restore --backup ID from this backup, not from the newest \
+         good one --lineage ID along this history of the log, where it has several --into DIR the directory to make \
+         --until LSN to this position, not to the end of what is stored --no-log to the end of the backup alone"
+    );
 }
 
 #[test]
