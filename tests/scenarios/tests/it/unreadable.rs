@@ -313,9 +313,12 @@ async fn a_newest_lineage_that_cannot_be_told_must_be_named() {
         assert_eq!(
             refused.advice(),
             format!(
-                "say which one is meant: backstay restore orders --lineage {} or --lineage {}; what is damaged: backstay verify orders",
+                "say which one is meant: backstay restore orders --lineage {} or --lineage {}; for good: backstay lineage adopt orders \
+                 {}; what is damaged: backstay verify orders",
                 branch(1, 1),
-                branch(1, 2)
+                branch(1, 2),
+                // The one of which a record opens.
+                branch(1, if month == 0 { 2 } else { 1 })
             )
         );
         assert_eq!(said(&shelf).await, Some((refused.kind(), refused.to_string())));
