@@ -5,7 +5,6 @@
 //! Not here: how the bytes arrive (replication::stream), where they are kept (repository).
 
 pub mod facts;
-pub mod find;
 #[cfg(test)]
 pub(crate) mod forge;
 pub mod page;
@@ -15,7 +14,6 @@ pub mod versions;
 pub mod walker;
 
 pub use facts::FactsOfPiece;
-pub use find::{FindError, Found, Search, find};
 pub use page::{Damage, WalDamage, WalIdentity};
 pub use record::{CheckpointKind, Ended, Meaning, Record};
 pub use scan::PostgresLog;

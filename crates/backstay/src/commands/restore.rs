@@ -85,7 +85,7 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
             wait_max: arguments.wait,
         }),
         observer: watch.clone(),
-        workers: std::thread::available_parallelism().map_or(2, |count| count.get().min(8)),
+        workers: workers(),
     };
     // What the plan says of the directory is said only of one that will do.
     job.inspect()?;
@@ -104,6 +104,11 @@ pub async fn restore(session: &mut Session, arguments: &Restore) -> Result<Box<d
         restored: restored?,
         next,
     }))
+}
+
+/// One for each processor, at most 8.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().min(8))
 }
 
 /// What to type where the copy was not started: words that start it, and what it does then.

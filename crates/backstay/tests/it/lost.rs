@@ -17,6 +17,18 @@ async fn scene() -> (PgServer, Place) {
     (server, place)
 }
 
+/// The same with 100 rows more in the stored log; the stream has stopped.
+async fn followed() -> (PgServer, Place) {
+    let (server, place) = scene().await;
+    let stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    backup(&place);
+    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    (server, place)
+}
+
 fn backup(place: &Place) -> String {
     let run = place.run("backup main --progress none --json");
     assert_eq!(run.exit, 0, "{}", run.err);
@@ -163,13 +175,7 @@ fn line_after<'a>(text: &'a str, before: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_epoch_whose_keys_are_gone_is_a_failure_and_its_log_is_not_called_whole() {
-    let (server, place) = scene().await;
-    let stream = start_stream(&place);
-    until(&server, CONFIRMED, "true").await;
-    backup(&place);
-    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
-    until(&server, CONFIRMED, "true").await;
-    stop_stream(stream);
+    let (server, place) = followed().await;
     assert_eq!(status_of(&place).0, "ok");
     let whole = "no gaps: the stored log is whole from its first byte to its last\n";
     assert_eq!(place.run("wal gaps").out, whole);
@@ -231,13 +237,7 @@ async fn a_running_epoch_whose_keys_are_gone_is_a_failure_and_its_log_is_not_cal
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lineage_that_no_record_tells_of_makes_latest_a_failure_that_says_what_to_type() {
-    let (server, place) = scene().await;
-    let stream = start_stream(&place);
-    until(&server, CONFIRMED, "true").await;
-    backup(&place);
-    server.sql("INSERT INTO t SELECT generate_series(101, 200)").await;
-    until(&server, CONFIRMED, "true").await;
-    stop_stream(stream);
+    let (server, place) = followed().await;
     let mut records = Vec::new();
     files(&place.directory.join("backups/wal-archive/lineage"), &mut records);
     assert!(!records.is_empty());

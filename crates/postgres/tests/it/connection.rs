@@ -309,6 +309,7 @@ async fn a_stream_that_failed_is_over_when_the_server_has_cleaned_up_after_it() 
             stream.write_all(LOGGED_IN).await.unwrap();
             assert!(stream.read(&mut heard).await.unwrap() > 0);
             stream.write_all(&[begun, GONE].concat()).await.unwrap();
+            // Long enough for a client that does not wait to be done before.
             tokio::time::sleep(Duration::from_millis(200)).await;
             cleaned_up.store(true, Ordering::SeqCst);
             stream.write_all(b"Z\0\0\0\x05I").await.unwrap();

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use backstay_postgres::control_file::{ClusterState, ControlFile, DataChecksums, poison_checkpoint};
 use backstay_postgres::timeline::Ancestry;
-use backstay_postgres::wal::{EndOfWal, Ended, Meaning, Record, VersionFacts, WalIdentity, Walker, find};
-use backstay_source::RecoveryStop;
-use backstay_terms::{Lsn, RecoveryTarget, SystemIdentifier, Timeline, WalFileName, WalSegmentSize};
+use backstay_postgres::wal::{
+    EndOfWal, Ended, Meaning, PostgresLog, Record, VersionFacts, WalIdentity, Walker,
+};
+use backstay_source::{LogFormat, ScanOrder, Wanted};
+use backstay_terms::{Lsn, SystemIdentifier, Timeline, WalFileName, WalSegmentSize};
 use backstay_testkit::pg::{PgOptions, PgServer, Stop, run_to_end};
 
 const EPOCH_2000: i64 = 946_684_800_000_000;
@@ -281,15 +283,24 @@ fn check_kinds(records: &[Record]) {
 }
 
 fn check_searches(server: &PgServer, records: &[Record], begins: Lsn, bytes: &[u8]) {
-    let found = |target| {
-        let parts = bytes.chunks(40_000).map(Ok::<_, std::convert::Infallible>);
-        find(identity_of(server), target, begins, begins, parts).unwrap()
+    let found = |wanted| {
+        let identity = identity_of(server);
+        let order = ScanOrder {
+            system: identity.system.0,
+            timeline: 1,
+            segment_size: identity.segment_size.bytes(),
+            begins: begins.into(),
+            from: begins.into(),
+            wanted,
+        };
+        let mut scan = PostgresLog.scan(order).unwrap();
+        for part in bytes.chunks(40_000) {
+            scan.feed(part).unwrap();
+        }
+        scan.found().map(|hit| Lsn::from(hit.start))
     };
     let last = records.last().unwrap();
-    assert_eq!(
-        found(RecoveryTarget::Latest).stop,
-        Some(RecoveryStop::After(last.start.into()))
-    );
+    assert_eq!(found(Wanted::LastComplete), Some(last.start));
     assert_eq!(control_of(server).checkpoint, last.start);
     let ends: Vec<(&Record, i64)> = records
         .iter()
@@ -302,10 +313,13 @@ fn check_searches(server: &PgServer, records: &[Record], begins: Lsn, bytes: &[u
     let expected = ends
         .iter()
         .find(|(_, time)| *time > middle)
-        .map(|(record, _)| RecoveryStop::Before(record.start.into()));
-    assert_eq!(found(RecoveryTarget::Time(middle)).stop, expected);
-    let point = found(RecoveryTarget::Name("after".into()));
-    assert!(matches!(point.stop, Some(RecoveryStop::After(_))) && point.rivals.is_empty());
+        .map(|(record, _)| record.start);
+    assert_eq!(found(Wanted::TransactionAfter(middle)), expected);
+    assert_eq!(found(Wanted::SteppedBackTo(middle)), None);
+    let named =
+        |record: &&Record| matches!(&record.meaning, Meaning::RestorePoint { name, .. } if name == "after");
+    let point = records.iter().find(named).unwrap();
+    assert_eq!(found(Wanted::RestorePoint("after".into())), Some(point.start));
 }
 
 #[tokio::test]

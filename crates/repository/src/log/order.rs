@@ -47,33 +47,18 @@ fn place(record: &LineageRecord) -> (Position, bool, Timestamp, &RecordId) {
 #[cfg(test)]
 mod tests {
     use super::super::lineage::{AttachReason, frontier};
+    use super::super::samples::{branch, first};
     use super::*;
-    use backstay_terms::{Lineage, LogRange, Suffix, TimedId};
+    use backstay_terms::{LogRange, Suffix, TimedId};
 
     /// A record of this lineage, written at this second of its writer's clock.
     fn record(lineage: u32, from: u64, second: i64, reason: AttachReason) -> LineageRecord {
         let id = |label| TimedId::new("20261123T020011Z", label, Suffix::from_chance(second as u64)).unwrap();
         LineageRecord {
-            format: 1,
-            kind: LineageKind::Attach,
-            id: id("attach"),
             created: Timestamp::from_second(second).unwrap(),
-            branch: Branch {
-                system: 7,
-                timeline: 1,
-                lineage: Lineage(lineage),
-            },
             from: Position(from),
-            history: None,
-            parent: None,
             reason,
-            epoch: id("log"),
-            segment_size: 16 << 20,
-            server_end: Position(0),
-            frontier: None,
-            over: vec![],
-            moved: None,
-            after: None,
+            ..first(branch(lineage), id("attach"), id("log"))
         }
     }
 
