@@ -26,7 +26,7 @@ SETTINGS = """\n# A restored copy stops where its log ends, archives nowhere and
 recovery_target = ''\nrecovery_target_name = ''\nrecovery_target_time = ''\nrecovery_target_xid = ''\nrecovery_end_command = ''
 recovery_target_lsn = '%s'\nrecovery_target_inclusive = '%s'\nrecovery_target_timeline = '%s'\nrestore_command = 'false'
 recovery_target_action = 'promote'\narchive_mode = 'off'\nprimary_conninfo = ''\nsynchronous_standby_names = ''\n"""
-OPTIONS = {"key-file": ("FILE", "the master key"), "passphrase-file": ("FILE", "the passphrase"), "keys-file": ("FILE", "as above"),
+OPTIONS = {"key-file": ("FILE", "the raw key"), "passphrase-file": ("FILE", "the passphrase"), "keys-file": ("FILE", "as above"),
     "source": ("SERVICE", "what to restore"), "backup": ("ID", "from this backup, not from the newest good one"),
     "lineage": ("ID", "along this history of the log, where it has several"), "into": ("DIR", "the directory to make"),
     "until": ("LSN", "to this position, not to the end of what is stored")}

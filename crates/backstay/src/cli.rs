@@ -3,6 +3,7 @@
 //! Promise: only what works is here. No secret is ever the value of an argument.
 //! Not here: what the commands do (commands).
 
+use crate::arguments;
 use crate::config::Overrides;
 use crate::logging::LogFormat;
 use crate::render::look::ColourWanted;
@@ -10,7 +11,7 @@ use crate::render::printer::{Format, Loudness};
 use crate::render::progress::ProgressWanted;
 use backstay_terms::{BackupId, Branch, Lsn, RetentionClass, SourceName};
 use clap::{ArgAction, Args, Parser, Subcommand};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ impl Cli {
     /// # Errors
     /// What clap does not understand, or was asked to show.
     pub fn read(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(with_points(arguments))
+        Cli::try_parse_from(arguments::as_clap_reads(arguments))
     }
 }
 
@@ -176,7 +177,7 @@ pub struct ConfigShow {
 /// About keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a new master key in a file that only its owner can read
+    /// Make a new raw key in a file that only its owner can read
     New(KeyNew),
     /// Print the configured keys by their ids, never the keys
     Show,
@@ -329,7 +330,7 @@ pub struct KeyRotate {
 /// Arguments of `key recovery-sheet`.
 #[derive(Args, Debug)]
 pub struct RecoverySheet {
-    /// Print the master keys themselves too; refused on a terminal
+    /// Print the raw keys themselves too; refused on a terminal
     #[arg(long)]
     pub with_key: bool,
 }
@@ -523,26 +524,6 @@ pub struct Demo {
     /// Leave everything in place to look at; the restored server goes on running
     #[arg(long)]
     pub keep: bool,
-}
-
-/// The arguments, with a point such as `-5 min` made one word with its `--to`: clap takes what begins with a minus for an option.
-fn with_points(arguments: &[OsString]) -> Vec<OsString> {
-    let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
-    for argument in arguments {
-        match joined.last_mut() {
-            Some(to) if to == "--to" && is_length_ago(argument) => {
-                to.push("=");
-                to.push(argument);
-            }
-            _ => joined.push(argument.clone()),
-        }
-    }
-    joined
-}
-
-fn is_length_ago(argument: &OsStr) -> bool {
-    let length = argument.to_str().and_then(|text| text.trim().strip_prefix('-'));
-    length.is_some_and(|length| length.trim_start().starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn lineage(text: &str) -> Result<Branch, String> {

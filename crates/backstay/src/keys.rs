@@ -17,7 +17,7 @@ const BYTE_ORDER_MARKS: [&[u8]; 3] = [b"\xEF\xBB\xBF", b"\xFF\xFE", b"\xFE\xFF"]
 /// A key in memory.
 #[derive(Clone, Debug)]
 pub enum Material {
-    /// A raw master key.
+    /// A raw key.
     Master(SecretKey),
     /// A passphrase.
     Passphrase(Passphrase),
@@ -101,7 +101,7 @@ fn master(place: &SecretPlace, secret: &Secret) -> Result<SecretKey, Failure> {
     let refuse = |what: &str, help: &str| {
         Failure::new(
             Code::KeyMalformed,
-            format!("no master key from {place}: {what}"),
+            format!("no raw key from {place}: {what}"),
             help,
         )
     };
@@ -143,7 +143,7 @@ fn age(recipient: &str) -> Result<String, Failure> {
     }
 }
 
-/// A new master key and the line that a key file holds.
+/// A new raw key and the line that a key file holds.
 pub fn new_master() -> Result<(SecretKey, Zeroizing<String>), Failure> {
     let key = SecretKey::generate().map_err(|error| {
         let help = "the system gives no random numbers: run again, or on another machine";

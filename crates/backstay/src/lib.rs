@@ -5,6 +5,7 @@
 //! Not here: what a backup or a restore is (engine).
 
 pub mod access;
+pub mod arguments;
 pub mod ask;
 pub mod checks;
 pub mod cli;

@@ -1,12 +1,15 @@
 //! What clap has to say, in the form of every other message.
 //!
 //! Promise: help and version are results; everything else is a failure with the tips and the usage as its help. A line
-//! without a command shows the help, as an error.
+//! without a command shows the help, as an error; of an unknown command the nearest is named, or all are.
 
+use crate::cli::Cli;
 use crate::codes::Code;
 use crate::failure::Failure;
 use crate::render::printer::Format;
-use clap::error::ErrorKind;
+use crate::suggest::nearest;
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 
 /// What is to be said instead of running a command.
@@ -26,7 +29,38 @@ pub fn said(error: &clap::Error) -> Said {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Said::Asked(rendered),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Said::Needed(rendered),
-        _ => Said::Wrong(wrong(&rendered)),
+        _ => {
+            let mut failure = wrong(&rendered);
+            if let Some(tip) = other_command(error) {
+                failure.help.insert(0, tip);
+            }
+            Said::Wrong(failure)
+        }
+    }
+}
+
+/// Which command may have been meant, where clap does not say so itself.
+fn other_command(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(word) = error.get(ContextKind::InvalidSubcommand)? else {
+        return None;
+    };
+    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return None;
+    }
+    let usage = error.get(ContextKind::Usage)?.to_string();
+    let above = usage
+        .split_whitespace()
+        .skip(2)
+        .take_while(|word| !word.starts_with('['));
+    let mut command = Cli::command();
+    for name in above {
+        command = command.find_subcommand(name)?.clone();
+    }
+    let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    match nearest(word, names.iter().copied()) {
+        _ if names.is_empty() => None,
+        Some(name) => Some(format!("a similar subcommand exists: '{name}'")),
+        None => Some(format!("there are: {}", names.join(", "))),
     }
 }
 

@@ -32,7 +32,7 @@ impl SecretKey {
         KeyId(id)
     }
 
-    /// The id by which wraps name this key when it is a master key:
+    /// The id by which wraps name this key when it is a raw key:
     /// `HKDF-SHA256(key, salt "", info "backstay/1/kek-id", 8)` in hex.
     pub fn master_key_id(&self) -> String {
         let mut id = [0; 8];

@@ -1,4 +1,4 @@
-//! The text form of a master key: `BACKSTAY-KEY-1:<base64url of 32 bytes>:<first 8 hex digits of their SHA-256>`.
+//! The text form of a raw key: `BACKSTAY-KEY-1:<base64url of 32 bytes>:<first 8 hex digits of their SHA-256>`.
 //!
 //! Promise: a mistyped key is refused by its checksum instead of making backups that nobody can open.
 
@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 
 const TAG: &str = "BACKSTAY-KEY-1";
 
-/// A text is not a master key.
+/// A text is not a raw key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
     /// Neither of the accepted forms.
-    #[error("it is not a master key: expected {TAG}:…, 64 hexadecimal digits, or base64 of 32 bytes")]
+    #[error("it is not a raw key: expected {TAG}:…, 64 hexadecimal digits, or base64 of 32 bytes")]
     Form,
     /// The checksum is wrong.
     #[error("its checksum is wrong: a character was changed or lost")]

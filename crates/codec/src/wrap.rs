@@ -145,7 +145,7 @@ impl fmt::Debug for Wrap {
 }
 
 impl Wrap {
-    /// Wraps for a master key.
+    /// Wraps for a raw key.
     pub fn raw<'a>(of: impl Into<Binding<'a>>, master: &SecretKey, keys: &KeySet) -> Result<Wrap, WrapError> {
         Self::symmetric(of.into(), recipient("raw", &master.master_key_id()), master, keys)
     }
@@ -174,7 +174,7 @@ impl Wrap {
         Ok(wrap)
     }
 
-    /// Opens with a master key.
+    /// Opens with a raw key.
     pub fn open_raw(&self, envelope: &str, master: &SecretKey) -> Result<KeySet, WrapError> {
         self.open_symmetric(envelope, recipient("raw", &master.master_key_id()), master)
     }

@@ -27,7 +27,7 @@ pub(super) async fn findings(config: &Config, opened: &Result<Repository, Failur
         findings.push(Finding::failure(
             "opening",
             "no configured key opens what is written here: an age recipient can only write, so every backup is refused",
-            format!("add a master key or a passphrase under keys: in {file}; backstay key new makes one"),
+            format!("add a raw key or a passphrase under keys: in {file}; backstay key new makes one"),
         ));
     }
     findings.extend(repository.key_warnings().into_iter().map(|warning| match warning {

@@ -33,7 +33,7 @@ pub fn new(arguments: &KeyNew) -> Result<Box<dyn Report>, Failure> {
     Ok(Box::new(Made { file, id }))
 }
 
-/// Writes a new master key into a file that is not there yet; returns the key's id.
+/// Writes a new raw key into a file that is not there yet; returns the key's id.
 pub fn write_key_file(file: &Path) -> Result<String, Failure> {
     let (key, line) = keys::new_master()?;
     let line = Zeroizing::new(format!("{}\n", *line));

@@ -14,7 +14,7 @@ use std::path::Path;
 /// One recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// A raw master key.
+    /// A raw key.
     Master(SecretPlace),
     /// A passphrase.
     Passphrase(SecretPlace),
@@ -25,12 +25,12 @@ pub enum KeySource {
 }
 
 impl KeySource {
-    /// The word in the configuration.
+    /// The kind of recipient, in the word of the wraps that are made for it.
     pub fn kind(&self) -> &'static str {
         match self {
-            KeySource::Master(_) => "master key",
+            KeySource::Master(_) => "raw",
             KeySource::Passphrase(_) => "passphrase",
-            KeySource::Age(_) => "age recipient",
+            KeySource::Age(_) => "age",
             KeySource::None => "none",
         }
     }

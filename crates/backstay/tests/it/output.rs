@@ -22,6 +22,11 @@ fn usage_errors_have_the_form_of_every_other_error() {
         "restore main --to latest --into copy --start --wait 0s",
         "restore main --to --into copy",
         "restore main --to -c other.yaml --into copy",
+        "help nope",
+        "help restor",
+        "key help nope",
+        "key nwe",
+        "nope",
         "--json --wrong",
         "--json",
     ] {
@@ -39,6 +44,26 @@ fn help_is_a_result_and_a_missing_command_is_an_error_with_the_same_text() {
     let missing = place.finish(place.command(&[]));
     assert_eq!((missing.exit, missing.out.as_str()), (2, ""));
     assert!(missing.err.contains("Commands:"), "{}", missing.err);
+}
+
+#[test]
+fn help_of_help_is_what_help_prints_about_itself() {
+    let place = Place::new();
+    let shown = |line: &str| {
+        let run = place.run(line);
+        assert_eq!((run.exit, run.err.as_str()), (0, ""), "{line}");
+        run.out
+    };
+    let help = shown("help help");
+    assert!(help.contains("Usage: backstay help [COMMAND]..."), "{help}");
+    for line in ["help --help", "help -h"] {
+        assert_eq!(shown(line), help, "{line}");
+    }
+    assert_eq!(shown("help restore"), shown("restore --help"));
+    assert_eq!(shown("help restore --help"), shown("restore --help"));
+    assert_eq!(shown("help key new"), shown("key new --help"));
+    assert_eq!(shown("key help"), shown("key --help"));
+    assert_eq!(shown("key help --help"), shown("key help help"));
 }
 
 #[test]

@@ -362,7 +362,7 @@ fn python_explains_every_option() {
     let words: Vec<&str> = options.split_whitespace().collect();
     assert_eq!(
         words.join(" "),
-        "show this help message and exit --key-file FILE the master key --passphrase-file FILE the passphrase \
+        "show this help message and exit --key-file FILE the raw key --passphrase-file FILE the passphrase \
          --keys-file FILE as above --source SERVICE what to restore --backup ID from this backup, not from the newest \
          good one --lineage ID along this history of the log, where it has several --into DIR the directory to make \
          --until LSN to this position, not to the end of what is stored --no-log to the end of the backup alone"
