@@ -191,6 +191,7 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
             ErrorKind::Refused
         }
         RepositoryError::Headless { .. }
+        | RepositoryError::NoIdentity { .. }
         | RepositoryError::OtherRepository { .. }
         | RepositoryError::OtherId { .. }
         | RepositoryError::NewerFormat { .. } => ErrorKind::Refused,
@@ -214,9 +215,10 @@ fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
         StoreError::PermissionDenied { .. } => ErrorKind::NotAuthorised,
         StoreError::NotFound { .. } => ErrorKind::NoSuchThing,
-        StoreError::Damaged { .. } | StoreError::ShortRead { .. } | StoreError::Foreign { .. } => {
-            ErrorKind::Integrity
-        }
+        StoreError::Damaged { .. }
+        | StoreError::ShortRead { .. }
+        | StoreError::Foreign { .. }
+        | StoreError::NotAnObject { .. } => ErrorKind::Integrity,
         error if error.retry() == Retry::Later => ErrorKind::Unreachable,
         _ => ErrorKind::Other,
     }

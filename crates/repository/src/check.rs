@@ -7,6 +7,7 @@
 
 mod backups;
 mod facts;
+mod hiding;
 mod holes;
 mod indexes;
 mod log;
@@ -15,6 +16,7 @@ mod sizes;
 mod wraps;
 
 pub use backups::BackupContent;
+pub use hiding::Hiding;
 pub use holes::{Hole, HoleContext, HoleKind};
 pub use indexes::Indexed;
 pub use log::{LogCheck, LogIndexes, Unsettled};
@@ -123,6 +125,7 @@ impl RepositoryError {
                     | StoreError::ShortRead { .. }
                     | StoreError::OutOfRange { .. }
                     | StoreError::Damaged { .. }
+                    | StoreError::NotAnObject { .. }
             ),
             Self::Sealed { .. } | Self::NoKey { .. } | Self::UnknownKey { .. } | Self::Key { .. } => true,
             Self::Malformed { .. } | Self::Differs { .. } | Self::Incomplete { .. } => true,

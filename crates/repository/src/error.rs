@@ -52,6 +52,12 @@ pub enum RepositoryError {
         /// One object that says so.
         example: String,
     },
+    /// `repository.json` does not say which repository this is.
+    #[error("repository.json does not say which repository this is: {what}")]
+    NoIdentity {
+        /// What is wrong with it.
+        what: String,
+    },
     /// An object has a format version that this program does not know.
     #[error("{object} has format version {format}; this program reads version 1")]
     NewerFormat {
@@ -205,6 +211,7 @@ impl RepositoryError {
         let what = match &error {
             StoreError::NotFound { .. } => "it is gone",
             StoreError::OutOfRange { .. } => "it is shorter than it was written",
+            StoreError::NotAnObject { .. } => "something that is no object lies in its place",
             _ => return error.into(),
         };
         match object(&error) {
@@ -236,6 +243,7 @@ impl RepositoryError {
                 StoreError::NotFound { .. }
                     | StoreError::OutOfRange { .. }
                     | StoreError::Damaged { .. }
+                    | StoreError::NotAnObject { .. }
                     | StoreError::Foreign { .. }
             ),
             _ => false,
@@ -258,8 +266,7 @@ impl RepositoryError {
             Self::Absent => "check `repo` in the configuration, or create one with: backstay init".into(),
             Self::AlreadyThere { .. } => "use it as it is, or choose another place for the new one".into(),
             Self::NotEmpty { .. } => "choose an empty place, or remove what is there if it is yours".into(),
-            Self::Headless { .. } => headless_advice(),
-            Self::Malformed { object, .. } if object == crate::layout::REPOSITORY => headless_advice(),
+            Self::Headless { .. } | Self::NoIdentity { .. } => headless_advice(),
             Self::OtherRepository { .. } => {
                 "check `repo` in the configuration: it leads to another repository".into()
             }

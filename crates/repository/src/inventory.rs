@@ -287,7 +287,7 @@ impl Repository {
         let finished = layout::run(restore, RunMoment::Finished)?;
         match self.store().head(&finished.key).await {
             Ok(_) => {}
-            Err(StoreError::NotFound { .. }) => return Ok(true),
+            Err(StoreError::NotFound { .. } | StoreError::NotAnObject { .. }) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
         match self.read_run_finished(restore).await {

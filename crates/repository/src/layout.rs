@@ -21,6 +21,41 @@ pub fn is_of_a_repository(name: &str) -> bool {
     matches!(first, "wal-archive" | "facts" | "keyring") || first.ends_with("-backups")
 }
 
+/// Whether this name can be an object's alone, and never a folder's.
+pub fn is_of_an_object(name: &str) -> bool {
+    let Ok(key) = Key::new(name) else { return false };
+    let segments: Vec<&str> = key.segments().collect();
+    match segments[..] {
+        [REPOSITORY] | ["keyring", _] | ["facts", "holds", _] => true,
+        ["facts", "runs", ..] => of_run(&key).is_some(),
+        _ => {
+            let of_backup = BackupPlace::of_head(&key).or_else(|| BackupPlace::of_part(&key));
+            of_backup.is_some() || envelope_of_wrap(&key).is_some() || is_of_log(&key)
+        }
+    }
+}
+
+fn is_of_log(key: &Key) -> bool {
+    let engines = [EngineKind::Postgres, EngineKind::Redis, EngineKind::Qdrant];
+    engines.into_iter().any(|engine| {
+        let below = key.as_str().strip_prefix(log_root(engine));
+        let segments: Vec<&str> = below.unwrap_or_default().split('/').collect();
+        let [_, part, source, rest @ ..] = &segments[..] else {
+            return false;
+        };
+        let Ok(source) = source.parse() else { return false };
+        let place = LogPlace { engine, source };
+        let level = Level::ALL.into_iter().find(|level| level.name() == *part);
+        match (level, *part, rest) {
+            (Some(level), ..) => place.of_range(level, key).is_some(),
+            (None, "index", _) => place.of_any_index(key).is_some(),
+            (None, "lineage", [id]) => id.parse::<RecordId>().is_ok(),
+            (None, "history", [_, file]) => file.split_once('-').is_some(),
+            _ => false,
+        }
+    })
+}
+
 /// The name without its meaning: where an object lies, and the name that its sealing binds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {

@@ -27,8 +27,8 @@ pub use base::{
     UnreadableHead, expires_at,
 };
 pub use check::{
-    BackupContent, CheckFinding, Hole, HoleContext, HoleKind, Indexed, Invariant, LogCheck, LogIndexes,
-    RunsWanted, Unsettled,
+    BackupContent, CheckFinding, Hiding, Hole, HoleContext, HoleKind, Indexed, Invariant, LogCheck,
+    LogIndexes, RunsWanted, Unsettled,
 };
 pub use envelopes::{EnvelopeSeen, Opens, WrapSeen};
 pub use error::RepositoryError;

@@ -28,6 +28,9 @@ impl Chance for SystemChance {
     }
 }
 
+/// No `repository.json` has more bytes: whatever is larger is none, and is not read.
+const INFO_BYTES_MAX: u64 = 64 << 10;
+
 /// `repository.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryInfo {
@@ -108,14 +111,7 @@ impl Repository {
         recipients: &[Recipient],
     ) -> Result<Repository, RepositoryError> {
         let info = match read_info(store.as_ref()).await {
-            Err(RepositoryError::Absent) => {
-                let lost = first_of_ours(store.as_ref()).await?;
-                return Err(
-                    lost.map_or(RepositoryError::Absent, |example| RepositoryError::Headless {
-                        example,
-                    }),
-                );
-            }
+            Err(RepositoryError::Absent) => return Err(why_absent(store.as_ref()).await?),
             answer => answer?,
         };
         refuse_other_id(store.as_ref(), &info.repository).await?;
@@ -249,16 +245,25 @@ impl Repository {
 }
 
 async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError> {
-    let json = match store.get(&Key::new(layout::REPOSITORY)?).await {
-        Ok(json) => json,
-        Err(StoreError::NotFound { .. }) => return Err(RepositoryError::Absent),
-        Err(error) => return Err(error.into()),
+    let unusable = |what: String| RepositoryError::NoIdentity { what };
+    let key = Key::new(layout::REPOSITORY)?;
+    let failed = |error: StoreError| match error {
+        StoreError::NotFound { .. } => RepositoryError::Absent,
+        StoreError::NotAnObject { what, .. } => unusable(format!("it is {what}")),
+        error => error.into(),
     };
+    let size = store.head(&key).await.map_err(failed)?.size;
+    if size > INFO_BYTES_MAX {
+        return Err(unusable(format!(
+            "it has {size} bytes, and was written with less than 200"
+        )));
+    }
+    let json = store.get(&key).await.map_err(failed)?;
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
-    let malformed = |e: serde_json::Error| RepositoryError::malformed(layout::REPOSITORY, e);
+    let malformed = |error: serde_json::Error| unusable(error.to_string());
     let Format { format } = serde_json::from_slice(&json).map_err(malformed)?;
     if format != 1 {
         return Err(RepositoryError::NewerFormat {
@@ -269,10 +274,35 @@ async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError>
     let info: RepositoryInfo = serde_json::from_slice(&json).map_err(malformed)?;
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     if info.repository.len() != 32 || !info.repository.bytes().all(hex) {
-        let what = "its repository id is not 32 hexadecimal digits";
-        return Err(RepositoryError::malformed(layout::REPOSITORY, what));
+        return Err(unusable(
+            "its repository id is not 32 hexadecimal digits".to_owned(),
+        ));
     }
     Ok(info)
+}
+
+/// What a place without `repository.json` is.
+async fn why_absent(store: &dyn Store) -> Result<RepositoryError, RepositoryError> {
+    refuse_folder(store).await?;
+    let lost = first_of_ours(store).await?;
+    Ok(
+        lost.map_or(RepositoryError::Absent, |example| RepositoryError::Headless {
+            example,
+        }),
+    )
+}
+
+/// To a store, a folder of that name is nothing.
+async fn refuse_folder(store: &dyn Store) -> Result<(), RepositoryError> {
+    store
+        .list_page(&Prefix::new(layout::REPOSITORY)?, None, 1)
+        .await?;
+    match store.folders().iter().any(|folder| folder == layout::REPOSITORY) {
+        true => Err(RepositoryError::NoIdentity {
+            what: "it is a directory".to_owned(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// An object that belongs to a repository, of the first page of names; none where all are foreign.
@@ -283,6 +313,7 @@ async fn first_of_ours(store: &dyn Store) -> Result<Option<String>, RepositoryEr
 }
 
 async fn refuse_if_not_empty(store: &dyn Store) -> Result<(), RepositoryError> {
+    refuse_folder(store).await?;
     if let Some(example) = first_of_ours(store).await? {
         return Err(RepositoryError::Headless { example });
     }

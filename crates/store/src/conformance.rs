@@ -376,6 +376,11 @@ pub async fn check_passed_over(store: &dyn Store, planted: &[&str]) -> Verdict {
             &store.passed_over(),
         )?;
     }
+    equal(
+        "a folder that a listing went into is named",
+        &vec!["p".to_owned()],
+        &store.folders(),
+    )?;
     Ok(())
 }
 

@@ -48,6 +48,8 @@ struct Shared {
     durable: Mutex<BTreeSet<String>>,
     /// What listings have passed over; see [`Store::passed_over`].
     passed_over: Mutex<BTreeSet<String>>,
+    /// What listings have gone into; see [`Store::folders`].
+    folders: Mutex<BTreeSet<String>>,
     /// Makes the names of temporary files of this process differ.
     temporaries: AtomicU64,
 }
@@ -80,6 +82,7 @@ impl LocalDirectory {
                 place,
                 durable: Mutex::default(),
                 passed_over: Mutex::default(),
+                folders: Mutex::default(),
                 temporaries: AtomicU64::new(0),
             }),
         }
@@ -208,6 +211,10 @@ impl Store for LocalDirectory {
 
     fn passed_over(&self) -> Vec<String> {
         self.shared.passed_over().iter().cloned().collect()
+    }
+
+    fn folders(&self) -> Vec<String> {
+        self.shared.folders().iter().cloned().collect()
     }
 }
 

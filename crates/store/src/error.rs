@@ -96,6 +96,14 @@ pub enum StoreError {
         /// What differs.
         detail: String,
     },
+    /// Under the name of an object, or on the way to it, lies what is none; it was not opened.
+    #[error("cannot {call}: {what} lies there, which is no object")]
+    NotAnObject {
+        /// The call that failed.
+        call: Call,
+        /// What lies there, with its article.
+        what: &'static str,
+    },
     /// A text that cannot name an object.
     #[error("{text:?} cannot name an object: {fault}")]
     InvalidKey {
@@ -159,6 +167,7 @@ impl StoreError {
             | Self::OutOfRange { .. }
             | Self::Damaged { .. }
             | Self::Foreign { .. }
+            | Self::NotAnObject { .. }
             | Self::InvalidKey { .. }
             | Self::Died { .. }
             | Self::Other { .. } => Retry::Never,
@@ -184,6 +193,9 @@ impl StoreError {
             Self::Foreign { .. } => {
                 "stop every other writer into this repository and look who wrote the object"
             }
+            Self::NotAnObject { .. } => {
+                "move away what lies there, and bring the object back from a copy of the repository"
+            }
             Self::InvalidKey { .. } => {
                 "use letters, digits, dot, underscore and hyphen; no segment may begin with a dot"
             }
@@ -207,6 +219,7 @@ impl StoreError {
             | Self::OutOfRange { call, .. }
             | Self::Damaged { call, .. }
             | Self::Foreign { call, .. }
+            | Self::NotAnObject { call, .. }
             | Self::NoSpace { call, .. }
             | Self::ReadOnly { call }
             | Self::Died { call }

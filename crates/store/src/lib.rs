@@ -95,4 +95,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn passed_over(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Folders that listings so far have gone into, where folders are things of their own, as in a directory: one of them may
+    /// stand in the place of an object. A wrapper answers for what it wraps.
+    fn folders(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -135,4 +135,8 @@ impl Store for LimitedStore {
     fn passed_over(&self) -> Vec<String> {
         self.inner.passed_over()
     }
+
+    fn folders(&self) -> Vec<String> {
+        self.inner.folders()
+    }
 }

@@ -225,4 +225,8 @@ impl Store for MeteredStore {
     fn passed_over(&self) -> Vec<String> {
         self.inner.passed_over()
     }
+
+    fn folders(&self) -> Vec<String> {
+        self.inner.folders()
+    }
 }

@@ -209,4 +209,8 @@ impl Store for RetryingStore {
     fn passed_over(&self) -> Vec<String> {
         self.inner.passed_over()
     }
+
+    fn folders(&self) -> Vec<String> {
+        self.inner.folders()
+    }
 }

@@ -26,9 +26,10 @@ fn code(error: &StoreError) -> Code {
         StoreError::Unreachable { .. } | StoreError::Busy { .. } | StoreError::Timeout { .. } => {
             Code::StoreUnreachable
         }
-        StoreError::ShortRead { .. } | StoreError::OutOfRange { .. } | StoreError::Damaged { .. } => {
-            Code::StoreDamaged
-        }
+        StoreError::ShortRead { .. }
+        | StoreError::OutOfRange { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::NotAnObject { .. } => Code::StoreDamaged,
         StoreError::Foreign { .. } => Code::ForeignObject,
         StoreError::NoSpace { .. } => Code::NoSpace,
         StoreError::ReadOnly { .. } => Code::StoreReadOnly,
@@ -113,6 +114,13 @@ mod tests {
                     detail: detail(),
                 },
                 "BKS-5003",
+            ),
+            (
+                StoreError::NotAnObject {
+                    call: call(),
+                    what: "a directory",
+                },
+                "BKS-9001",
             ),
             (StoreError::ReadOnly { call: call() }, "BKS-5002"),
             (

@@ -8,7 +8,7 @@ use backstay_testkit::pg::Owner;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Nobody listens there; no command here should get that far.
 const SERVICES: &str = "services:\n  main: { postgresql: \"host=/nowhere user=postgres\" }\n";
@@ -122,11 +122,73 @@ fn a_configuration_without_services_is_told_wherever_services_are_listed() {
     assert_golden("bad-repository/no-services.txt", &text);
 }
 
+/// Whatever lies there says nothing of the objects, so they are not called damaged, and nothing waits for a pipe.
 #[test]
-fn a_repository_json_that_was_cut_off() {
+fn a_repository_json_that_is_none() {
     let place = initialised();
-    place.write("backups/repository.json", "{\"format\":1,\"repos");
-    assert_golden("bad-repository/cut-off.txt", &refused(&place, "list"));
+    let at = place.directory.join("backups/repository.json");
+    let original = fs::read(&at).unwrap();
+    let (id, created) = ("0".repeat(32), "\"created\":\"2026-01-01T00:00:00Z\"");
+    let contents = [
+        ("cut", b"{\"format\":1,\"repos".to_vec()),
+        ("empty", Vec::new()),
+        ("no JSON", b"hello".to_vec()),
+        ("no object", b"[1]".to_vec()),
+        (
+            "a wrong type",
+            format!("{{\"format\":1,\"repository\":7,{created}}}").into(),
+        ),
+        (
+            "no id",
+            format!("{{\"format\":1,\"repository\":\"x\",{created}}}").into(),
+        ),
+        (
+            "no time",
+            format!("{{\"format\":1,\"repository\":\"{id}\"}}").into(),
+        ),
+        ("no UTF-8", b"{\"format\":1,\"repository\":\"\xff\"}".to_vec()),
+    ];
+    let mut text = String::new();
+    let mut told = |what: &str| text += &format!("# {what}\n{}", refused(&place, "list"));
+    for (what, content) in contents {
+        fs::write(&at, content).unwrap();
+        told(what);
+    }
+    // A hole of a file: whoever reads it whole has no memory left.
+    fs::File::create(&at).unwrap().set_len(1 << 42).unwrap();
+    let list = place.run("list");
+    assert_eq!(list.exit, 5, "{}", list.err);
+    let size = "repository.json does not say which repository this is: it has 4398046511104 bytes";
+    assert!(list.err.contains(size), "{}", list.err);
+    let pipe = |at: &Path| assert!(Command::new("mkfifo").arg(at).status().unwrap().success());
+    let socket = |at: &Path| drop(std::os::unix::net::UnixListener::bind(at).unwrap());
+    let link = |at: &Path| std::os::unix::fs::symlink("/dev/zero", at).unwrap();
+    let directory = |at: &Path| fs::create_dir(at).unwrap();
+    type Make<'a> = (&'a str, &'a dyn Fn(&Path));
+    let odd: [Make; 4] = [
+        ("a pipe", &pipe),
+        ("a socket", &socket),
+        ("a link to a device", &link),
+        ("a directory", &directory),
+    ];
+    for (what, make) in odd {
+        fs::remove_file(&at).unwrap();
+        make(&at);
+        told(what);
+        for line in [
+            "init",
+            "backup main",
+            "verify",
+            "restore main --to latest --into copy --plan",
+        ] {
+            refused(&place, line);
+            assert_eq!(place.run(line).exit, 5, "{what}: {line}");
+        }
+    }
+    assert_golden("bad-repository/no-identity.txt", &text);
+    fs::remove_dir(&at).unwrap();
+    fs::write(&at, original).unwrap();
+    assert_eq!(place.run("list").exit, 0);
 }
 
 /// Whoever reads that a place holds no repository removes what is there.

@@ -330,6 +330,111 @@ async fn two_exchanged_ranges(scene: &Scene) {
     }
 }
 
+/// Puts something in the place of an object that held these bytes.
+type Damage = fn(&Path, &[u8]);
+
+/// What may have become of an object; the last four are no object any more.
+const DAMAGES: [(&str, Damage); 6] = [
+    ("gone", |at, _| remove(at)),
+    ("half", |at, whole| {
+        std::fs::write(at, &whole[..whole.len() / 2]).unwrap()
+    }),
+    ("pipe", |at, _| {
+        remove(at);
+        let pipe = std::process::Command::new("mkfifo").arg(at).status();
+        assert!(pipe.unwrap().success());
+    }),
+    ("socket", |at, _| {
+        remove(at);
+        // The path of a socket is short; a link to one is another thing.
+        let near = std::env::temp_dir().join(format!("backstay-{}", std::process::id()));
+        drop(std::os::unix::net::UnixListener::bind(&near).unwrap());
+        std::fs::rename(&near, at).unwrap();
+    }),
+    ("directory", |at, _| {
+        remove(at);
+        std::fs::create_dir(at).unwrap();
+    }),
+    ("full-directory", |at, whole| {
+        remove(at);
+        std::fs::create_dir(at).unwrap();
+        std::fs::write(at.join("moved"), whole).unwrap();
+    }),
+];
+
+fn remove(at: &Path) {
+    let removed = match std::fs::symlink_metadata(at) {
+        Ok(facts) if facts.is_dir() => std::fs::remove_dir_all(at),
+        Ok(_) => std::fs::remove_file(at),
+        Err(_) => return,
+    };
+    removed.unwrap();
+}
+
+/// Verify goes on to its end, names this object and says what to type.
+#[track_caller]
+fn names_what_is_wrong(scene: &Scene, at: &Path, depth: &str) {
+    let run = scene
+        .place
+        .run(&format!("verify main --depth {depth} --json --no-record"));
+    assert_eq!(run.exit, 9, "{depth}: {}{}", run.out, run.err);
+    let told: Value = serde_json::from_str(&run.out).unwrap();
+    let name = scene.name_of(at);
+    let findings = told["findings"].as_array().unwrap();
+    let of_it: Vec<_> = findings.iter().filter(|found| found["object"] == name).collect();
+    assert!(!of_it.is_empty(), "{depth} {name}: {findings:?}");
+    for found in of_it {
+        assert!(!found["next"].as_str().unwrap().is_empty(), "{found}");
+    }
+}
+
+/// A listing shows neither, and nothing may be opened to find them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_place_of_an_object_and_is_none_is_named() {
+    let scene = streamed().await;
+    let place = &scene.place;
+    assert_eq!(place.run("verify main").exit, 0);
+    let root = place.directory.join("backups");
+    let mut objects = Vec::new();
+    files(&root, &mut objects);
+    let of = |part: &str| {
+        let mut found = objects.iter().filter(|at| scene.name_of(at).contains(part));
+        found.next().unwrap_or_else(|| panic!("{part}: {objects:?}"))
+    };
+    let parts = [
+        "wal-archive/live/",
+        "wal-archive/index/",
+        "wal-archive/lineage/",
+        "wal-archive/keys/",
+        "-backups/manifests/",
+        "-backups/tables/",
+        "-backups/data/",
+        "-backups/keys/",
+        "facts/runs/",
+        "facts/keys/",
+    ];
+    for at in parts.map(of) {
+        let whole = std::fs::read(at).unwrap();
+        for (what, damage) in &DAMAGES[2..] {
+            damage(at, &whole);
+            names_what_is_wrong(&scene, at, "list");
+            if ["/live/", "/manifests/", "/tables/", "/data/"]
+                .iter()
+                .any(|part| scene.name_of(at).contains(part))
+            {
+                let expired = place.run("expire main");
+                assert_eq!(expired.exit, 5, "{what}: {}{}", expired.out, expired.err);
+                assert!(expired.err.contains(&scene.name_of(at)), "{}", expired.err);
+            }
+        }
+        remove(at);
+        std::fs::write(at, whole).unwrap();
+    }
+    assert_eq!(place.run("verify main").exit, 0);
+    let (rows, _) = scene.rows_of("whole", "--to latest").await;
+    assert_eq!(rows, "1110 to 1110");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_a_backup_that_is_gone_is_damage_and_is_named() {
     let scene = Scene::make().await;
@@ -354,19 +459,19 @@ async fn a_part_of_a_backup_that_is_gone_is_damage_and_is_named() {
     for (role, name) in [("/data/", "p00000"), ("/tables/", "t0000"), ("/tables/", "t0001")] {
         let at = part(role, name);
         let whole = std::fs::read(&at).unwrap();
-        let whole_file = whole.len();
-        for left in [None, Some(whole_file / 2)] {
-            match left {
-                None => std::fs::remove_file(&at).unwrap(),
-                Some(length) => std::fs::write(&at, &whole[..length]).unwrap(),
-            }
-            let run = restore(&format!("copy-{name}-{}", left.is_some()));
-            assert_eq!(run.exit, 9, "{name} {left:?}: {}", run.err);
+        for (left, damage) in DAMAGES {
+            damage(&at, &whole);
+            let run = restore(&format!("copy-{name}-{left}"));
+            assert_eq!(run.exit, 9, "{name} {left}: {}", run.err);
             assert!(
                 run.err.contains(&scene.name_of(&at)),
-                "{name} {left:?}: {}",
+                "{name} {left}: {}",
                 run.err
             );
+            for depth in ["list", "everything"] {
+                names_what_is_wrong(&scene, &at, depth);
+            }
+            remove(&at);
         }
         std::fs::write(&at, whole).unwrap();
     }

@@ -8,7 +8,7 @@
 use super::recorded::ended;
 use crate::plan::retention::{self, ExpiryPlan, ExpiryPolicy, RESTORE_MAX};
 use crate::{EngineError, Fact, Observer};
-use backstay_repository::{Carried, Removal, Removed, Repository, RunStarted, STORE_SKEW_MAX};
+use backstay_repository::{Carried, Hiding, Removal, Removed, Repository, RunStarted, STORE_SKEW_MAX};
 use backstay_terms::{ByteCount, EngineKind, SourceName};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -127,13 +127,13 @@ impl ExpireJob {
 
     /// A head that a link hides would make its packs look uncommitted.
     fn refuse_hidden(&self) -> Result<(), EngineError> {
-        match self.repository.store().passed_over().first() {
+        match self.repository.hiding().first() {
             None => Ok(()),
-            Some(name) => Err(EngineError::Refused {
+            Some(Hiding { name, what }) => Err(EngineError::Refused {
                 what: format!(
-                    "{name} in the repository is a link or special file: what it hides is not known, so nothing may go"
+                    "{name} in the repository is {what}: what it hides is not known, so nothing may go"
                 ),
-                advice: "remove it, or put the objects themselves in its place, then run expire again"
+                advice: "move it away, and bring what belongs there back from a copy of the repository; then run expire again"
                     .to_owned(),
             }),
         }

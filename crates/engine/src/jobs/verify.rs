@@ -205,10 +205,8 @@ impl VerifyJob {
             });
         }
         self.runs(&backups, &mut verified).await?;
-        let passed_over = self.repository.store().passed_over();
-        verified
-            .findings
-            .extend(passed_over.iter().map(|name| CheckFinding::passed_over(name)));
+        let hiding = self.repository.hiding();
+        verified.findings.extend(hiding.iter().map(CheckFinding::hiding));
         next::fill_in(verified.findings.iter_mut(), None);
         Ok(verified)
     }

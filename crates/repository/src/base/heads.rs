@@ -117,7 +117,7 @@ impl Repository {
     async fn complete(&self, place: &BackupPlace, head: &StoredObject) -> Result<Timestamp, RepositoryError> {
         match self.store().head(&place.table("t0000")?.key).await {
             Ok(root) => Ok(root.modified.min(head.modified)),
-            Err(StoreError::NotFound { .. }) => Ok(head.modified),
+            Err(StoreError::NotFound { .. } | StoreError::NotAnObject { .. }) => Ok(head.modified),
             Err(error) => Err(error.into()),
         }
     }

@@ -3,7 +3,7 @@
 //! Promise: each object is opened on its own, so that a damaged one hides no other.
 //! Not here: deciding lineages (log::lineage), envelopes (wraps).
 
-use super::{CheckFinding, Invariant, keep};
+use super::{CheckFinding, Hiding, Invariant, keep};
 use crate::{LineageRecord, LogStore, Moves, RepositoryError};
 use backstay_terms::Branch;
 use std::collections::BTreeSet;
@@ -93,10 +93,9 @@ impl CheckFinding {
             .then("give it its name back if it was renamed; else move it out of the repository")
     }
 
-    /// A name in the repository that leads to no object and no folder, where objects may be hidden.
-    pub fn passed_over(name: &str) -> CheckFinding {
-        let what = "it is a link or special file, which this program never writes and never follows";
-        CheckFinding::new(name, Invariant::Repo1, what)
-            .then("remove it, or put the objects themselves in its place")
+    /// A name in the repository under which no object lies though one may be meant.
+    pub fn hiding(hiding: &Hiding) -> CheckFinding {
+        CheckFinding::new(&hiding.name, Invariant::Repo1, format!("it is {}", hiding.what))
+            .then("move it away, and bring what belongs there back from a copy of the repository")
     }
 }

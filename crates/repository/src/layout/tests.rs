@@ -90,6 +90,57 @@ fn run_records_lie_under_their_day() {
 }
 
 #[test]
+fn names_of_objects_are_told_from_names_of_folders() {
+    let backup = BackupPlace {
+        engine: EngineKind::Qdrant,
+        source: source(),
+        class: RetentionClass::Days35,
+        generation: id("full", 1),
+        backup: id("full", 1),
+    };
+    let log = LogPlace {
+        engine: EngineKind::Postgres,
+        source: source(),
+    };
+    let branch = Branch {
+        system: 7,
+        timeline: 3,
+        lineage: Lineage(9),
+    };
+    let name = RangeName {
+        range: LogRange {
+            from: Position(1),
+            to: Position(2),
+        },
+        epoch: id("log", 2),
+        number: 0,
+    };
+    let wrap = WrapId(Suffix::from_chance(77));
+    let epoch = EnvelopePlace::epoch(EngineKind::Redis, &source(), &id("log", 4));
+    let objects = [
+        Key::new(REPOSITORY).unwrap(),
+        backup.head().unwrap().key,
+        backup.table("t0000").unwrap().key,
+        backup.pack("p00000").unwrap().key,
+        log.range(Level::Held, &branch, &name).unwrap().key,
+        log.index(&branch, "20261123T04", &id("log", 2)).unwrap().key,
+        log.lineage(&id("lineage", 5)).unwrap().key,
+        log.history(7, 3, "0badcafe").unwrap().key,
+        run(&id("backup", 8), RunMoment::Finished).unwrap().key,
+        epoch.wrap(wrap).unwrap(),
+        EnvelopePlace::facts("2026-11").wrap(wrap).unwrap(),
+        keyring("k").unwrap(),
+    ];
+    for object in objects {
+        assert!(is_of_an_object(object.as_str()), "{object}");
+        for (at, _) in object.as_str().match_indices('/') {
+            let folder = &object.as_str()[..at];
+            assert!(!is_of_an_object(folder), "{folder}");
+        }
+    }
+}
+
+#[test]
 fn times_have_the_forms_that_names_need() {
     let time: Timestamp = "2026-11-03T04:05:06.789Z".parse().unwrap();
     assert_eq!(

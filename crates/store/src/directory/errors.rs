@@ -7,6 +7,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::EntryKind;
 use crate::{Call, StoreError};
 
 /// The store's error for a failed file call.
@@ -16,10 +17,13 @@ pub(super) fn explain(call: Call, error: &io::Error) -> StoreError {
         // A name below an object is simply not there, as in a bucket.
         Some(Errno::NOENT | Errno::NOTDIR) => StoreError::NotFound { call },
         Some(Errno::ACCESS | Errno::PERM) => StoreError::PermissionDenied { call, detail },
-        Some(Errno::LOOP) => StoreError::Other {
+        Some(Errno::LOOP) => StoreError::NotAnObject {
             call,
-            detail: "a symbolic link or special file is in the way; a repository directory holds none"
-                .to_owned(),
+            what: "a symbolic link, a pipe, a socket or a device",
+        },
+        Some(Errno::ISDIR) => StoreError::NotAnObject {
+            call,
+            what: "a directory",
         },
         Some(Errno::NOSPC | Errno::DQUOT) => StoreError::NoSpace { call, detail },
         Some(Errno::ROFS) => StoreError::ReadOnly { call },
@@ -35,6 +39,15 @@ pub(super) fn explain(call: Call, error: &io::Error) -> StoreError {
         }
         Some(Errno::IO) => StoreError::Damaged { call, detail },
         _ => StoreError::Other { call, detail },
+    }
+}
+
+/// Refuses what is no regular file: nothing else is an object. A directory is a folder of names, which a bucket does not have.
+pub(super) fn refuse_no_object(kind: EntryKind) -> io::Result<()> {
+    match kind {
+        EntryKind::File => Ok(()),
+        EntryKind::Directory => Err(Errno::NOENT.into()),
+        EntryKind::Other => Err(Errno::LOOP.into()),
     }
 }
 
@@ -55,7 +68,8 @@ mod tests {
             (Errno::NOTDIR, "NotFound", Retry::Never),
             (Errno::ACCESS, "PermissionDenied", Retry::AfterHelp),
             (Errno::PERM, "PermissionDenied", Retry::AfterHelp),
-            (Errno::LOOP, "Other", Retry::Never),
+            (Errno::LOOP, "NotAnObject", Retry::Never),
+            (Errno::ISDIR, "NotAnObject", Retry::Never),
             (Errno::NOSPC, "NoSpace", Retry::AfterHelp),
             (Errno::DQUOT, "NoSpace", Retry::AfterHelp),
             (Errno::ROFS, "ReadOnly", Retry::AfterHelp),

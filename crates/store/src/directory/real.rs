@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::calls::{Content, Entry, EntryKind, FileCalls, FileFacts, NewFile, Wanted};
-use super::errors::is;
+use super::errors::{is, refuse_no_object};
 use super::writing::parent_of;
 
 /// Directories are for the owner and the group, less what the umask takes.
@@ -117,12 +117,12 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 /// What tells which repository a directory holds, if it can be read.
 fn identity_of(directory: &OwnedFd) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, IDENTITY, flags, Mode::empty()).ok()?;
+    let file = File::from(rustix::fs::openat(directory, IDENTITY, flags, Mode::empty()).ok()?);
+    if facts_of(&rustix::fs::fstat(&file).ok()?).ok()?.kind != EntryKind::File {
+        return None;
+    }
     let mut bytes = Vec::new();
-    File::from(file)
-        .take(IDENTITY_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    file.take(IDENTITY_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -250,13 +250,17 @@ impl FileCalls for RealFiles {
         let (parent, name) = self.at(path)?;
         // NONBLOCK: a pipe in the place of an object must not hold us up.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&parent, name, flags, Mode::empty())?);
+        let file = match rustix::fs::openat(&parent, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            // A socket, or a device that nobody serves, cannot be opened at all.
+            Err(error) => {
+                refuse_no_object(kind_at(&parent, name)?)?;
+                return Err(error.into());
+            }
+        };
         let facts = facts_of(&rustix::fs::fstat(&file)?)?;
-        match facts.kind {
-            EntryKind::File => read_from(&file, facts.size, wanted),
-            EntryKind::Directory => Err(Errno::NOENT.into()),
-            EntryKind::Other => Err(Errno::LOOP.into()),
-        }
+        refuse_no_object(facts.kind)?;
+        read_from(&file, facts.size, wanted)
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{MutexGuard, PoisonError};
 use rustix::io::Errno;
 use tracing::warn;
 
-use super::errors::is;
+use super::errors::{is, refuse_no_object};
 use super::writing::join;
 use super::{Entry, EntryKind, FileFacts, Shared};
 use crate::{Key, More, ObjectMeta, Page, Prefix};
@@ -49,17 +49,18 @@ impl Shared {
 
     pub(super) fn meta(&self, key: Key) -> io::Result<ObjectMeta> {
         let facts = self.calls.stat(key.as_str())?;
-        match facts.kind {
-            EntryKind::File => Ok(describe(key, &facts)),
-            EntryKind::Directory => Err(Errno::NOENT.into()),
-            EntryKind::Other => Err(Errno::LOOP.into()),
-        }
+        refuse_no_object(facts.kind)?;
+        Ok(describe(key, &facts))
     }
 }
 
 impl Shared {
     pub(super) fn passed_over(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn folders(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pass_over(&self, name: &str) {
@@ -83,6 +84,9 @@ impl Walk<'_> {
             }
             wanted => wanted?,
         };
+        if !directory.is_empty() && !self.shared.folders().contains(directory) {
+            self.shared.folders().insert(directory.to_owned());
+        }
         for (path, kind) in wanted {
             if self.found.len() > self.limit {
                 return Ok(());
@@ -132,6 +136,8 @@ impl Walk<'_> {
             Ok(object) => self.found.push(object),
             // Deleted since the directory was read.
             Err(error) if is(&error, Errno::NOENT) => {}
+            // Replaced since then: the next listing sees what it is.
+            Err(error) if is(&error, Errno::LOOP) => {}
             Err(error) => return Err(error),
         }
         Ok(())

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use jiff::SignedDuration;
 use rustix::io::Errno;
 
-use super::errors::is;
+use super::errors::{is, refuse_no_object};
 use super::{Entry, EntryKind, Shared};
 use crate::Created;
 
@@ -66,8 +66,8 @@ impl Shared {
 
     fn is_taken(&self, path: &str) -> io::Result<bool> {
         match self.calls.stat(path) {
-            Ok(facts) if facts.kind == EntryKind::File => Ok(true),
-            Ok(_) => Err(io::Error::other("a directory or link has this name")),
+            Ok(facts) if facts.kind == EntryKind::Directory => Err(Errno::ISDIR.into()),
+            Ok(facts) => refuse_no_object(facts.kind).map(|()| true),
             Err(error) if is(&error, Errno::NOTDIR) => {
                 Err(io::Error::other("a part of this name is an object"))
             }

@@ -251,4 +251,8 @@ impl Store for CrashStore {
     fn passed_over(&self) -> Vec<String> {
         self.inner.passed_over()
     }
+
+    fn folders(&self) -> Vec<String> {
+        self.inner.folders()
+    }
 }

@@ -374,6 +374,10 @@ impl Store for FaultyStore {
     fn passed_over(&self) -> Vec<String> {
         self.inner.passed_over()
     }
+
+    fn folders(&self) -> Vec<String> {
+        self.inner.folders()
+    }
 }
 
 fn timeout(call: Call) -> StoreError {

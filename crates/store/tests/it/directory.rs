@@ -43,7 +43,7 @@ async fn no_call_follows_a_symbolic_link_out_of_the_root() {
         ];
         for answer in refused {
             assert!(
-                matches!(answer, Err(StoreError::Other { .. })),
+                matches!(answer, Err(StoreError::NotAnObject { .. })),
                 "{name}: {answer:?}"
             );
         }
@@ -86,7 +86,7 @@ async fn what_is_no_file_and_no_directory_is_passed_over_and_named() {
     assert_eq!(store.passed_over(), expected);
     // Nor is it written into: what is put there would lie outside.
     let put = store.put_if_absent(&key("held/new"), Bytes::from("x")).await;
-    assert!(matches!(put, Err(StoreError::Other { .. })), "{put:?}");
+    assert!(matches!(put, Err(StoreError::NotAnObject { .. })), "{put:?}");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
@@ -155,7 +155,7 @@ async fn a_name_cannot_be_an_object_and_a_folder() {
     );
     assert_eq!(
         above.unwrap_err().to_string(),
-        "cannot put a: a directory or link has this name"
+        "cannot put a: a directory lies there, which is no object"
     );
     store.delete(&key("a")).await.unwrap();
     assert_eq!(names(&store, "").await, ["a/b"]);
@@ -189,14 +189,41 @@ async fn an_absent_root_is_not_found_and_never_made_by_opening() {
     assert!(deep.is_dir());
 }
 
+/// Named, and never opened: a pipe would hold us up until somebody writes into it.
 #[tokio::test]
-async fn a_pipe_in_the_place_of_an_object_holds_nobody_up() {
+async fn what_lies_in_the_place_of_an_object_and_is_none_holds_nobody_up() {
     let scratch = Scratch::new();
-    let pipe = scratch.path().join("pipe");
+    let at = |name: &str| scratch.path().join(name);
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let error = open(&scratch).await.get(&key("pipe")).await.unwrap_err();
-    assert!(matches!(error, StoreError::Other { .. }), "{error}");
+    rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    std::fs::create_dir_all(at("folder/empty")).unwrap();
+    let store = open(&scratch).await;
+    for name in ["pipe", "socket"] {
+        let name = key(name);
+        let refused = [
+            store.get(&name).await.map(drop),
+            store.get_range(&name, 0..1).await.map(drop),
+            store.get_range(&name, 1..2).await.map(drop),
+            store.head(&name).await.map(drop),
+            store.put_if_absent(&name, Bytes::from("x")).await.map(drop),
+        ];
+        for answer in refused {
+            assert!(
+                matches!(answer, Err(StoreError::NotAnObject { .. })),
+                "{name}: {answer:?}"
+            );
+        }
+    }
+    assert_eq!(names(&store, "").await, Vec::<String>::new());
+    assert_eq!(store.passed_over(), ["pipe", "socket"]);
+    assert_eq!(store.folders(), ["folder", "folder/empty"]);
+    for folder in ["folder", "folder/empty"] {
+        let got = store.get(&key(folder)).await;
+        assert!(matches!(got, Err(StoreError::NotFound { .. })), "{got:?}");
+        let put = store.put_if_absent(&key(folder), Bytes::from("x")).await;
+        assert!(matches!(put, Err(StoreError::NotAnObject { .. })), "{put:?}");
+    }
 }
 
 #[tokio::test]
