@@ -1,6 +1,6 @@
 //! An expiry that removes something: what had to go is gone, what had to stay is untouched and restores.
 
-use crate::golden::assert_golden;
+use crate::golden::{assert_golden, assert_shape};
 use crate::mask::{mask, shape};
 use crate::past::Past;
 use crate::program::Place;
@@ -69,6 +69,7 @@ async fn an_expiry_removes_what_is_past_its_promise_and_never_the_weekly_one() {
     let scene = Scene::make().await;
     let Scene { place, old, .. } = &scene;
     let before = tree(&place.directory);
+    assert_shape("expire-plan", &place.run("expire main --json").out);
     no_time_has_a_fraction(&place.run("expire main").out);
     let mut text = scene.said("expire main") + &scene.said("expire main --confirm another");
     assert_eq!(changes(&before, &tree(&place.directory)), Vec::<String>::new());
@@ -83,6 +84,7 @@ async fn an_expiry_removes_what_is_past_its_promise_and_never_the_weekly_one() {
     text += &scene.said("expire main");
     assert_golden("expire/expire.txt", &text);
     the_run_is_recorded(place);
+    assert_shape("expired", &place.run("expire main --confirm main --json").out);
     the_weekly_one_restores(&scene).await;
 }
 

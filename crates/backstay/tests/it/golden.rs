@@ -1,5 +1,6 @@
 //! Compares output with a file, whole.
 
+use crate::mask::{mask, shape};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,12 @@ pub fn assert_golden(name: &str, actual: &str) {
             .join(name),
         actual,
     );
+}
+
+/// The same for JSON that a command printed, with the type of each value in its place.
+#[track_caller]
+pub fn assert_shape(name: &str, json: &str) {
+    assert_golden(&format!("json/{name}.json"), &mask(&shape(json)));
 }
 
 /// The same for any file of the checkout, such as a generated document.

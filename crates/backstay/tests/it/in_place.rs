@@ -1,5 +1,6 @@
 //! Tablespaces in pg_tblspc itself, which a base backup of PostgreSQL 15 leaves out without a word.
 
+use crate::golden::assert_shape;
 use crate::live::{CONFIRMED, connect_to_copy, start_stream, stop_copy, stop_stream, until};
 use crate::program::Place;
 use crate::tree::tree;
@@ -88,6 +89,7 @@ async fn a_tablespace_that_is_made_in_pg_tblspc_after_the_backup_comes_back_from
     let line = format!("restore main --to latest --into copy --start --json --progress none --port {port}");
     let run = place.run(&line);
     assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    assert_shape("restored-started", &run.out);
     let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
     let mut connection = connect_to_copy(&told).await;
     let sets = connection

@@ -1,5 +1,6 @@
 //! A promoted copy that is streamed under the name of its source, which goes on: said, refused, chosen, and both recovered.
 
+use crate::golden::assert_shape;
 use crate::live::{
     CONFIRMED, connect_to_copy, move_service, start_stream, stop_copy, stop_stream, stream_log, until,
 };
@@ -198,8 +199,9 @@ async fn backups_of_two_copies_of_one_disk_are_told_apart_by_their_bytes() {
     let lineages = scene.lineages();
     let (own, other) = (lineages[0].0.clone(), lineages[1].0.clone());
     for (number, lineage, least, most) in [(0, &own, "1", "2"), (1, &other, "-2", "-1")] {
-        let run = scene.place.run(&format!("lineage adopt main {lineage}"));
+        let run = scene.place.run(&format!("lineage adopt main {lineage} --json"));
         assert_eq!(run.exit, 0, "{}", run.err);
+        assert_shape("adopted", &run.out);
         let rows = scene.rows(&format!("latest-{number}"), "--to latest").await;
         assert_eq!(rows, format!("{least} {most} 2"), "{lineage}");
         let first = if number == 0 { "1" } else { "-1" };

@@ -1,6 +1,7 @@
 //! What was stored once and is gone: named by `status` and `list`, never gone back behind in silence, and no reason to say
 //! nothing of other services.
 
+use crate::golden::assert_shape;
 use crate::live::{CONFIRMED, start_stream, stop_stream, stream_log, until};
 use crate::program::Place;
 use backstay_testkit::pg::PgServer;
@@ -119,6 +120,7 @@ async fn log_that_is_lost_of_one_service_is_said_of_it_and_others_are_spoken_of(
     std::fs::rename(&wal, &aside).unwrap();
     let status = place.run("status --json");
     assert_eq!(status.exit, 0, "{}", status.err);
+    assert_shape("status-lost", &status.out);
     let told: Value = serde_json::from_str(&status.out).unwrap();
     let state = |told: &Value, name: &str| {
         let services = told["services"].as_array().unwrap().clone();
@@ -150,6 +152,7 @@ async fn log_that_is_lost_of_one_service_is_said_of_it_and_others_are_spoken_of(
     for command in ["status", "list", "window"] {
         let run = place.run(&format!("{command} --json"));
         assert_eq!(run.exit, 0, "{command}: {}{}", run.out, run.err);
+        assert_shape(&format!("{command}-closed"), &run.out);
         let told: Value = serde_json::from_str(&run.out).unwrap();
         let unreadable = |name: &str| state(&told, name)["unreadable"].as_array().unwrap().len();
         assert_eq!(
@@ -214,7 +217,9 @@ async fn a_running_epoch_whose_keys_are_gone_is_a_failure_and_its_log_is_not_cal
         gaps.out
     );
     assert!(gaps.out.contains("next: backstay verify main"), "{}", gaps.out);
-    let told: Value = serde_json::from_str(&place.run("wal gaps --json").out).unwrap();
+    let gaps = place.run("wal gaps --json").out;
+    assert_shape("gaps-closed", &gaps);
+    let told: Value = serde_json::from_str(&gaps).unwrap();
     let epoch = told["unreadable"][0]["object"].as_str().unwrap().to_owned();
     assert_eq!(told["unreadable"][0]["service"], "main");
     let verified = place.run("verify main --depth list");

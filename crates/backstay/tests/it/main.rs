@@ -14,6 +14,7 @@ mod documents;
 mod expire;
 mod golden;
 mod in_place;
+mod json_page;
 mod key;
 mod lineage;
 mod live;

@@ -1,5 +1,6 @@
 //! Runs the built program in a directory of its own.
 
+use crate::json_page::assert_described;
 use backstay_testkit::pg::PgServer;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -100,13 +101,18 @@ impl Place {
     }
 
     /// Runs the program here; `line` is split at spaces.
+    #[track_caller]
     pub fn run(&self, line: &str) -> Run {
         let arguments: Vec<&str> = line.split(' ').collect();
         self.finish(self.command(&arguments))
     }
 
+    /// Runs it to its end; what it prints as JSON must be described.
+    #[track_caller]
     pub fn finish(&self, mut command: Command) -> Run {
-        self.read(command.output().unwrap())
+        let run = self.read(command.output().unwrap());
+        assert_described(command.get_args(), &run.out);
+        run
     }
 
     fn read(&self, output: Output) -> Run {

@@ -2,7 +2,7 @@
 //!
 //! Promise: each code is met as a person meets it, and what was there before is there after.
 
-use crate::golden::assert_golden;
+use crate::golden::{assert_golden, assert_shape};
 use crate::live::{CONFIRMED, start_stream, stop_stream, until};
 use crate::mask::mask;
 use crate::mounted::mounted;
@@ -126,6 +126,7 @@ async fn a_time_in_a_hole_of_the_log_is_refused_and_both_sides_are_named() {
     assert_eq!(run.exit, 9, "{}", run.err);
     assert_golden("rare/in-a-gap.txt", &mask(&run.whole(&line)));
     let gaps = place.run("wal gaps --json");
+    assert_shape("gaps", &gaps.out);
     let gaps: serde_json::Value = serde_json::from_str(&gaps.out).unwrap();
     assert_eq!(gaps["gaps"].as_array().unwrap().len(), 1, "{gaps}");
 }

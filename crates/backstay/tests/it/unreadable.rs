@@ -1,6 +1,7 @@
 //! A backup whose head or key is damaged or gone, and log whose keys or bytes are: the rest is listed and restored, whatever needs
 //! them is refused, and verify names what is wrong.
 
+use crate::golden::assert_shape;
 use crate::live::{CONFIRMED, start_stream, stop_stream, until};
 use crate::program::{Place, Run};
 use backstay_testkit::pg::PgServer;
@@ -111,7 +112,9 @@ async fn one_damaged_backup_stops_no_other_and_is_named_by_whoever_passes_over_i
             "{}",
             list.err
         );
-        let told: Value = serde_json::from_str(&place.run("list --json").out).unwrap();
+        let list = place.run("list --json").out;
+        assert_shape("list-unreadable", &list);
+        let told: Value = serde_json::from_str(&list).unwrap();
         let service = &told["services"][0];
         assert_eq!(service["backups"].as_array().unwrap().len(), 1);
         assert_eq!(service["unreadable"][0]["backup"], older.as_str());
@@ -517,7 +520,9 @@ async fn a_service_of_which_nothing_opens_is_named_and_the_others_are_answered()
         let alone = place.run(&format!("{verb} main"));
         assert_eq!(alone.exit, 11, "{verb} main: {}{}", alone.out, alone.err);
     }
-    let told: Value = serde_json::from_str(&place.run("wal gaps --json").out).unwrap();
+    let gaps = place.run("wal gaps --json").out;
+    assert_shape("gaps-untold", &gaps);
+    let told: Value = serde_json::from_str(&gaps).unwrap();
     assert_eq!(told["without_log"], serde_json::json!(["other"]));
     assert_eq!(told["untold"][0]["service"], "main");
     let told: Value = serde_json::from_str(&place.run("status --json").out).unwrap();

@@ -1,6 +1,6 @@
 //! Every command on one repository of a real server, as a person sees it; outputs are held whole, masked.
 
-use crate::golden::assert_golden;
+use crate::golden::{assert_golden, assert_shape};
 use crate::live::{CONFIRMED, signal, until};
 use crate::mask::{mask, shape};
 use crate::program::{Place, Run};
@@ -265,6 +265,8 @@ fn a_head_can_be_decrypted_by_name(world: &World) {
         run.out
     );
     assert_eq!(world.run(&["decrypt", &name, "--into", "head.json"]).exit, 1);
+    let told = world.run(&["decrypt", &name, "--into", "again.json", "--json"]);
+    assert_shape("decrypt", &told.out);
     world.golden("decrypt-none", "decrypt repository.json");
 }
 
