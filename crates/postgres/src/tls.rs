@@ -160,7 +160,8 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let forbidden = if facts.uid() == 0 { 0o037 } else { 0o077 };
     if facts.mode() & forbidden != 0 {
         return Err(format!(
-            "sslkey {} can be read by others; chmod 0600 it",
+            "sslkey {} can be read by others; chmod 600 {}",
+            path.display(),
             path.display()
         ));
     }

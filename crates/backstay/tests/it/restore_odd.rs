@@ -93,6 +93,26 @@ async fn a_cluster_with_another_superuser_and_no_database_postgres_is_proved_too
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_superuser_that_the_copy_does_not_know_is_named_before_another_role_asks_it() {
+    let server = PgServer::start().await;
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let run = restore(&place, "copy", "--superuser nobody --log-format json");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    let connect = told["evidence"]["connect"].as_str().unwrap();
+    assert!(connect.contains(" user=postgres "), "{connect}");
+    stop_copy(&place, "copy").await;
+    let message = "the copy does not let this role in, so another one asks it";
+    let warned: Vec<&str> = run.err.lines().filter(|line| line.contains(message)).collect();
+    assert_eq!(warned.len(), 1, "{}", run.err);
+    for fact in ["WARN", "\"role\":\"nobody\"", "\"instead\":\"postgres\""] {
+        assert!(warned[0].contains(fact), "{fact}: {}", run.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tablespace_that_the_log_makes_is_never_recovered_into_the_one_of_the_source() {
     let mut server = PgServer::start().await;
     let place = Place::with_program(server.room().path().join("place")).serving(&server);
