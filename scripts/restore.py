@@ -244,7 +244,7 @@ def main():
         check(options.source and options.into, "both are needed", "--source and --into")
         chosen = " ".join(f"--{option}" for option in ("source", "backup", "until") if vars(options)[option])
         check(usable, "no good backup fits; `list` prints all, and where they end", chosen)
-        restore(repository, max(usable, key=lambda backup: backup.id), options.into, options.lineage, until)
+        restore(repository, max(usable, key=lambda backup: (backup.head["log"]["stop_time"], backup.id)), options.into, options.lineage, until)
 try:
     os.umask(0o077)
     main()

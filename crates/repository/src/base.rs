@@ -6,6 +6,7 @@ mod frames;
 mod head;
 mod headless;
 mod heads;
+mod order;
 mod packs;
 mod reader;
 mod survey;
@@ -21,6 +22,7 @@ pub use head::{
 };
 pub use headless::Headless;
 pub use heads::{HeadsSeen, UnreadableHead};
+pub use order::oldest_first;
 pub use reader::BaseReader;
 pub(crate) use table_writer::required;
 pub(crate) use tables::lines;

@@ -24,7 +24,7 @@ pub use backstay_store::{Retry, StoreError};
 pub use base::{
     BackupKind, BackupOrder, BackupSummary, BaseReader, BaseWriter, Cursor, EndPoint, FileRow, FileSource,
     Head, HeadKeyIds, HeadLog, HeadVerdict, Headless, HeadsSeen, NamedObject, PackReading, Totals,
-    UnreadableHead, expires_at,
+    UnreadableHead, expires_at, oldest_first,
 };
 pub use check::{
     BackupContent, CheckFinding, Hiding, Hole, HoleContext, HoleKind, Indexed, Invariant, LogCheck,

@@ -13,6 +13,7 @@ use crate::units::count;
 use backstay_postgres::PostgresSource;
 use backstay_repository::{
     BackupKind, BackupObjects, Head, HeadState, HeadVerdict, Inventory, LogCheck, LogStore, Repository,
+    oldest_first,
 };
 use backstay_source::{Finding, Source};
 use backstay_terms::{EngineKind, RetentionClass};
@@ -47,11 +48,12 @@ pub(super) async fn findings(
     match stored(repository, service, now).await {
         Ok(inventory) => {
             slot::compare(&mut findings, &server, (repository, service, &inventory)).await;
-            let heads: Vec<&Head> = inventory
+            let mut heads: Vec<&Head> = inventory
                 .backups
                 .iter()
                 .filter_map(|backup| backup.opened())
                 .collect();
+            oldest_first(&mut heads, now);
             findings.extend(system(&server, &heads).await);
             findings.extend(closed(&inventory));
             findings.extend(newest(service, &inventory, &heads, now));
@@ -133,7 +135,7 @@ fn weekly(service: &Service, heads: &[&Head], now: Timestamp) -> Option<Finding>
     if heads.is_empty() {
         return None;
     }
-    let is_recent = |head: &Head| now.duration_since(head.created) <= WEEKLY_WITHIN;
+    let is_recent = |head: &Head| now.duration_since(head.began()) <= WEEKLY_WITHIN;
     let is_long = |head: &Head| head.class != RetentionClass::Days35 && head.kind == BackupKind::Full;
     Some(match heads.iter().any(|head| is_recent(head) && is_long(head)) {
         true => Finding::good(

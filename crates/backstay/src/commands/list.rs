@@ -1,6 +1,6 @@
 //! `list`: the backups.
 
-use super::seen::{NO_SERVICES, Seen, exit_of, show_range};
+use super::seen::{NO_SERVICES, Seen, exit_of, misdated_words, show_range};
 use crate::cli::Services;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 /// The backups of one service, or of all.
 pub async fn list(session: &mut Session, arguments: &Services) -> Result<Box<dyn Report>, Failure> {
     let seen = Seen::of_all(session, arguments).await?;
-    Ok(Box::new(List { seen }))
+    let now = session.clock.now();
+    Ok(Box::new(List { seen, now }))
 }
 
 /// What a backup is good for: every point after it, its own point only, or nothing sure.
@@ -38,6 +39,7 @@ pub fn state(seen: &Seen, head: &Head) -> &'static str {
 
 struct List {
     seen: Vec<Seen>,
+    now: Timestamp,
 }
 
 impl List {
@@ -53,7 +55,17 @@ impl List {
             )
         };
         let untold = self.seen.iter().filter_map(Seen::untold_line);
-        empty.map(hint).chain(untold).collect()
+        let misdated = |seen: &Seen| {
+            let words = seen
+                .heads
+                .iter()
+                .filter_map(|head| misdated_words(head, self.now));
+            words
+                .map(|words| format!("{}: {words}\n", seen.service))
+                .collect::<String>()
+        };
+        let misdated = self.seen.iter().map(misdated);
+        empty.map(hint).chain(untold).chain(misdated).collect()
     }
 
     fn logs(&self, look: &Look) -> String {

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::render::look::Look;
 use crate::session::Session;
 use crate::time::POSTGRES_EPOCH;
-use crate::units::count;
+use crate::units::{count, print_duration};
 use backstay_engine::plan::{
     Catalog, ClosedPart, HeadlessBackup, LostBackup, LostLog, Rival, Unread, Unreadable, Window,
     latest_refused, told_once, window,
@@ -36,6 +36,21 @@ const TROUBLE_AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// At most so many run records are opened for one answer.
 const RUNS_MAX: usize = 100;
+
+/// What is wrong with the times of a backup, if its name is ahead of its source's clock or of ours.
+pub fn misdated_words(head: &Head, now: Timestamp) -> Option<String> {
+    let ahead = Duration::try_from(head.ahead_of(now))
+        .ok()
+        .filter(|ahead| !ahead.is_zero())?;
+    let hours = Duration::from_secs(ahead.as_secs() / 60 * 60);
+    let backup = &head.backup;
+    Some(format!(
+        "backup {backup} is named {} later than it was taken: the clock of the machine that took it was wrong; it is kept for so much \
+         longer, until {}",
+        print_duration(hours),
+        head.kept_until().strftime("%Y-%m-%d"),
+    ))
+}
 
 /// One service with what is known about it.
 #[derive(Debug)]

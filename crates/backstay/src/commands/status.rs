@@ -5,7 +5,7 @@
 
 mod complaints;
 
-use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, lost_json, moment, show_range};
+use super::seen::{NO_SERVICES, Seen, chosen, last_trouble, lost_json, misdated_words, moment, show_range};
 use crate::access;
 use crate::cli::{OnViolation, Status as Arguments};
 use crate::exit::Exit;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod ahead;
 mod bad_config;
 mod bad_repository;
 mod bad_server;

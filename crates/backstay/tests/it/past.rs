@@ -39,7 +39,7 @@ fn noon(days: i64) -> Timestamp {
     Timestamp::from_second((today - days) * DAY + DAY / 2).unwrap()
 }
 
-/// The repository of a place that `init` made, some days ago.
+/// The repository of a place that `init` made, some days ago; fewer than none are ahead.
 pub struct Past {
     clock: SimClock,
     repository: Repository,

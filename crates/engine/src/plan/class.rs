@@ -168,14 +168,14 @@ pub fn choose(heads: &[Head], policy: ClassPolicy, now: Timestamp) -> Chosen {
 
 fn has_week(heads: &[Head], week: Week, class: RetentionClass) -> Option<BackupId> {
     let mut fulls = heads.iter().filter(|head| head.kind == BackupKind::Full);
-    let has = fulls.find(|head| is_kept_for(head, class) && Week::of(head.created) == week);
+    let has = fulls.find(|head| is_kept_for(head, class) && Week::of(head.began()) == week);
     has.map(|head| head.backup.clone())
 }
 
 fn has_day(heads: &[Head], day: Date, class: RetentionClass) -> Option<BackupId> {
     let has = heads
         .iter()
-        .find(|head| is_kept_for(head, class) && day_of(head.created) == day);
+        .find(|head| is_kept_for(head, class) && day_of(head.began()) == day);
     has.map(|head| head.backup.clone())
 }
 

@@ -12,7 +12,7 @@ use crate::EngineError;
 use crate::jobs::backup::Committed;
 use backstay_repository::layout::RunMoment;
 use backstay_repository::{Head, Headless, RUN_BEFORE_BACKUP, Repository, RunResult, expires_at, moment_of};
-use backstay_terms::{BackupId, RecoveryTarget, RetentionClass, RunId, SourceName};
+use backstay_terms::{BackupId, GenerationId, RecoveryTarget, RetentionClass, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
 
 /// A backup that runs stores something so often.
@@ -105,6 +105,14 @@ pub(crate) async fn fate_of(
     })
 }
 
+/// Generation and id of a backup, as they sort by its source's clock.
+fn dated(head: &Head) -> (GenerationId, BackupId) {
+    match head.ahead().is_zero() {
+        true => (head.generation.clone(), head.backup.clone()),
+        false => (head.dated(), head.dated()),
+    }
+}
+
 /// Those of which no run tells, and those whose run never ended and stores nothing any more; oldest first.
 async fn headless_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<HeadlessBackup>, EngineError> {
     let (repository, source, engine) = (
@@ -112,7 +120,9 @@ async fn headless_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<Headl
         &catalog.source,
         catalog.log.place().engine,
     );
-    let heads = catalog.heads.iter().map(|head| (&head.generation, &head.backup));
+    // One whose clock was ahead hides no other.
+    let dated: Vec<_> = catalog.heads.iter().map(dated).collect();
+    let heads = dated.iter().map(|(generation, backup)| (generation, backup));
     let unread = catalog
         .unread
         .heads

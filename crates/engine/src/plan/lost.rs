@@ -75,7 +75,7 @@ impl LostLog {
             .as_ref()
             .is_some_and(|log| match log.system == self.branch.system {
                 true => log.stop >= self.to,
-                false => moment_of(&head.backup).is_some_and(|taken| taken > self.told),
+                false => head.began() > self.told,
             })
     }
 

@@ -74,7 +74,7 @@ pub async fn lost_backups(catalog: &Catalog, now: Timestamp) -> Result<Vec<LostB
         .chain(unread)
         .collect();
     let closed = catalog.unread.heads.iter().map(|head| head.complete);
-    let complete = catalog.heads.iter().map(|head| head.finished).chain(closed);
+    let complete = catalog.heads.iter().map(Head::completed).chain(closed);
     let since = now.checked_sub(PROMISED_MAX).unwrap_or(Timestamp::MIN);
     let names = repository.run_names("backup", since).await?;
     // A backup has the suffix of its run. Those of earlier versions have not: their records are opened.
@@ -193,7 +193,10 @@ pub(super) async fn because_backup_lost(
         (Some(_), Some(_)) => None,
         (None, None) => lost.last().filter(|_| !usable),
         (None, Some(side)) => lost.iter().rfind(|lost| {
-            let newer = catalog.heads.iter().filter(|head| head.finished > lost.committed);
+            let newer = catalog
+                .heads
+                .iter()
+                .filter(|head| head.completed() > lost.committed);
             let mut serving =
                 newer.filter(|head| head.is_usable(request.now) && lies_before(head, request, side));
             lost.may_reach(&request.target) && serving.next().is_none()

@@ -11,7 +11,7 @@ mod log;
 use crate::jobs::backup::Committed;
 use backstay_repository::{
     BackupObjects, Head, HeadState, HeadVerdict, Inventory, RUN_BEFORE_BACKUP, Removal, StoredObject,
-    moment_of,
+    moment_of, oldest_first,
 };
 use backstay_terms::{BackupId, EngineKind, GenerationId, RetentionClass, RunId, SourceName};
 use jiff::{SignedDuration, Timestamp};
@@ -143,20 +143,20 @@ fn kept_backups(catalog: &Inventory, now: Timestamp) -> Reasons {
             HeadState::Opened(..) => {}
         }
     }
-    keep_floor(catalog, &mut kept);
+    keep_floor(catalog, now, &mut kept);
     keep_bases(catalog, &mut kept);
     kept
 }
 
-fn keep_floor(catalog: &Inventory, kept: &mut Reasons) {
+fn keep_floor(catalog: &Inventory, now: Timestamp, kept: &mut Reasons) {
     let mut usable: Vec<&Head> = catalog
         .backups
         .iter()
         .filter(|backup| is_usable(catalog, backup))
         .filter_map(BackupObjects::opened)
         .collect();
-    usable.sort_by(|a, b| (b.created, &b.backup).cmp(&(a.created, &a.backup)));
-    let mut newest: Vec<&BackupId> = usable.iter().map(|head| &head.backup).collect();
+    oldest_first(&mut usable, now);
+    let mut newest: Vec<&BackupId> = usable.iter().rev().map(|head| &head.backup).collect();
     // A copy in another class is no second backup.
     newest.dedup();
     newest.truncate(FLOOR);

@@ -277,8 +277,9 @@ impl Unread {
         if request.target != RecoveryTarget::Latest || request.base.is_some() {
             return Ok(());
         }
-        let newest = catalog.heads.iter().map(|head| &head.backup).max();
-        let Some(lost) = self.heads.last().filter(|lost| Some(&lost.place.backup) > newest) else {
+        let newest = catalog.heads.iter().map(Head::dated).max();
+        let is_newer = |lost: &&UnreadableHead| Some(&lost.place.backup) > newest.as_ref();
+        let Some(lost) = self.heads.last().filter(is_newer) else {
             return Ok(());
         };
         let proven = match stretch {

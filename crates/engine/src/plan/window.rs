@@ -85,7 +85,12 @@ async fn window_of_open(catalog: &Catalog, now: Timestamp) -> Result<Window, Eng
         let stretch = stretches.iter().find(|s| s.from <= log.stop && log.stop < s.to);
         match stretch {
             Some(stretch) if catalog.is_on_chain(head).await? => {
-                if window.ranges.iter().any(|range| range.to == stretch.to) {
+                let known = window.ranges.iter_mut().find(|range| range.to == stretch.to);
+                if let Some(range) = known {
+                    if log.stop < range.from {
+                        range.base = head.backup.clone();
+                        (range.from, range.from_time) = (log.stop, log.stop_time);
+                    }
                     continue;
                 }
                 let to_time = newest_time(
@@ -107,6 +112,7 @@ async fn window_of_open(catalog: &Catalog, now: Timestamp) -> Result<Window, Eng
             _ => window.points.push((head.backup.clone(), log.stop_time)),
         }
     }
+    window.ranges.sort_by_key(|range| range.from);
     Ok(window)
 }
 

@@ -5,6 +5,7 @@
 //! Not here: one head (reader), parts and ages (inventory).
 
 use super::head::Head;
+use super::order::oldest_first;
 use crate::layout::{BackupPlace, heads_prefix};
 use crate::{Repository, RepositoryError, StoredObject};
 use backstay_store::{Prefix, StoreError, list_all};
@@ -51,7 +52,7 @@ impl Repository {
         for (place, _) in self.listed_heads(engine, source).await? {
             heads.push(self.read_head(&place).await?);
         }
-        sort(&mut heads);
+        oldest_first(&mut heads, self.now());
         Ok(heads)
     }
 
@@ -79,7 +80,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        sort(&mut seen.heads);
+        oldest_first(&mut seen.heads, self.now());
         Ok(seen)
     }
 
@@ -129,8 +130,4 @@ impl Repository {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn sort(heads: &mut [Head]) {
-    heads.sort_by(|a, b| (a.created, &a.backup).cmp(&(b.created, &b.backup)));
 }

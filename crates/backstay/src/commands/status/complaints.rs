@@ -3,13 +3,13 @@
 //! Promise: whatever makes a restore of the newest point fail, because something is lost or opens with no key, is `Bad`.
 //! Not here: how it is shown, how the program ends (status).
 
-use super::{Answer, rounded};
+use super::{Answer, misdated_words, rounded};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::look::Mark;
 use crate::units::{count, print_duration};
 use backstay_engine::plan::LostLog;
-use backstay_repository::Head;
+use backstay_repository::{Head, STORE_SKEW_MAX};
 
 /// What is not as it should be, and what to type.
 pub(super) struct Complaint {
@@ -48,6 +48,7 @@ impl Answer {
         complaints.extend(of_log.into_iter().flatten());
         complaints.extend(self.losses());
         complaints.extend(self.latest());
+        complaints.extend(self.misdated());
         complaints.extend(self.failed_run());
         complaints
     }
@@ -163,6 +164,18 @@ impl Answer {
         let is_bad = matches!(refused.code.exit(), Exit::Integrity | Exit::Key);
         let what = format!("--to latest is refused: {}", refused.message);
         Some(Complaint::bad_if(is_bad, what, refused.help.join("; ")))
+    }
+
+    /// A backup that says it was taken in the future: until then it is named before every other one in a listing by names.
+    fn misdated(&self) -> Option<Complaint> {
+        let (service, heads) = (&self.seen.service, &self.seen.heads);
+        let is_ahead = |head: &&Head| head.created.duration_since(self.now) > STORE_SKEW_MAX;
+        let head = heads.iter().rfind(is_ahead)?;
+        let what = misdated_words(head, self.now)?;
+        let next = format!(
+            "set the clock right of the machine that takes the backups, then see: backstay list {service}"
+        );
+        Some(Complaint::warning(what, next))
     }
 
     fn failed_run(&self) -> Option<Complaint> {

@@ -274,3 +274,25 @@ proptest! {
         }
     }
 }
+
+/// Its name is of the week to come, and it was taken in this one.
+#[test]
+fn a_backup_of_a_clock_that_was_ahead_takes_no_rank_of_the_future() {
+    let mut ahead = good("2026-11-30T03:00:00Z", RetentionClass::Years7);
+    let rank = |head: &Head| {
+        let heads = [head.clone()];
+        choose(&heads, DEFAULT, at("2026-11-30T04:00:00Z")).class
+    };
+    assert_eq!(rank(&ahead), RetentionClass::Days35);
+    let stopped = at("2026-11-23T03:00:00Z").as_microsecond() - 946_684_800_000_000;
+    ahead.log = Some(backstay_repository::HeadLog {
+        system: 1,
+        timeline: 1,
+        start: backstay_terms::Position(1),
+        stop: backstay_terms::Position(2),
+        segment_size: 16 << 20,
+        stop_time: stopped,
+        end_point: None,
+    });
+    assert_eq!(rank(&ahead), RetentionClass::Years7);
+}

@@ -94,7 +94,7 @@ fn head(place: &BackupPlace, created: Timestamp, drawn: &Drawn, full: Option<&Ba
             start: Position(drawn.start),
             stop: Position(drawn.start + 5),
             segment_size: SEGMENT,
-            stop_time: 0,
+            stop_time: created.as_microsecond() - 946_684_800_000_000,
             end_point: None,
         }),
         engine: serde_json::Value::Null,
@@ -412,6 +412,31 @@ fn a_damaged_or_torn_backup_counts_for_nothing_at_the_floor() {
         })
         .collect();
     assert_eq!(went, [id("full", 600, 0).moment(), id("full", 500, 0).moment()]);
+}
+
+/// The clock of its machine was 420 days ahead: it takes no place from a backup that is newer in the log.
+#[test]
+fn a_backup_that_is_named_later_than_it_was_taken_is_none_of_the_newest() {
+    let mut catalog = catalog(&[good(900, 0), good(800, 20), good(500, 5)], vec![]);
+    let ahead = catalog
+        .backups
+        .iter_mut()
+        .max_by_key(|backup| backup.place.backup.clone());
+    let HeadState::Opened(_, head) = &mut ahead.unwrap().head else {
+        panic!("it opens");
+    };
+    let log = head.log.as_mut().unwrap();
+    log.stop_time = ago(920).as_microsecond() - 946_684_800_000_000;
+    let plan = planned(&catalog);
+    let went: Vec<&str> = plan
+        .removals
+        .iter()
+        .filter_map(|removal| match removal {
+            Removal::Backup { backup, .. } => Some(backup.moment()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(went, [id("full", 500, 0).moment()]);
 }
 
 #[test]
