@@ -350,16 +350,25 @@ async fn a_newer_format_and_nonsense_are_refused_before_anything_is_read() {
             r#"{"format":2,"surprise":true}"#.to_owned(),
             "repository.json has format version 2; this program reads version 1",
         ),
-        ("{}".to_owned(), "repository.json is malformed"),
-        ("not JSON".to_owned(), "repository.json is malformed"),
-        (String::new(), "repository.json is malformed"),
+        (
+            "{}".to_owned(),
+            "repository.json does not say which repository this is",
+        ),
+        (
+            "not JSON".to_owned(),
+            "repository.json does not say which repository this is",
+        ),
+        (
+            String::new(),
+            "repository.json does not say which repository this is",
+        ),
         (
             format!(r#"{{"format":1,"repository":"{id}"}}"#),
-            "repository.json is malformed",
+            "repository.json does not say which repository this is",
         ),
         (
             r#"{"format":1,"repository":"short","created":"2026-01-01T00:00:00Z"}"#.to_owned(),
-            "repository.json is malformed",
+            "repository.json does not say which repository this is",
         ),
     ] {
         let world = World::new();

@@ -41,7 +41,9 @@ fn refusal(error: &RepositoryError) -> Option<Refusal> {
         RepositoryError::Differs { .. }
         | RepositoryError::OtherRepository { .. }
         | RepositoryError::OtherId { .. } => Refusal::NotAsRecorded,
-        RepositoryError::Malformed { .. } | RepositoryError::NewerFormat { .. } => Refusal::Malformed,
+        RepositoryError::Malformed { .. }
+        | RepositoryError::NoIdentity { .. }
+        | RepositoryError::NewerFormat { .. } => Refusal::Malformed,
         _ => return None,
     })
 }
