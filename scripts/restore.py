@@ -93,10 +93,8 @@ class Repository:  # the objects, and every key that the secret opens, by class 
     def names(self, folder):
         return sorted(str(path.relative_to(self.root)) for path in (self.root / folder).rglob("[!.]*") if path.is_file())
     def read(self, name, sha256=None, option=None):  # an object, or the file that an option names
-        Repository.reading = option or name
-        path = pathlib.Path("" if option else self.root, name)
-        check(option or path.is_file() or not path.exists(), "what lies there is no file")
-        data = path.read_bytes()
+        Repository.reading, path = option or name, pathlib.Path("" if option else self.root, name)
+        data = check(option or path.is_file() or not path.exists(), "what lies there is no file") and path.read_bytes()
         return check(sha256 in (None, hashlib.sha256(data).hexdigest()), "its SHA-256 is not the recorded one") and data
     def open(self, name, kind, logical, sha256=None):
         plain, rest = unseal(self.read(name, sha256), kind, logical, self.keys)

@@ -45,7 +45,7 @@ pub fn misdated_words(head: &Head, now: Timestamp) -> Option<String> {
     let hours = Duration::from_secs(ahead.as_secs() / 60 * 60);
     let backup = &head.backup;
     Some(format!(
-        "backup {backup} is named {} later than it was taken: the clock of the machine that took it was wrong; it is kept for so much \
+        "backup {backup} is named {} later than its server's clock or this one says: a clock was wrong; if it was the backup's, it is kept for so much \
          longer, until {}",
         print_duration(hours),
         head.kept_until().strftime("%Y-%m-%d"),

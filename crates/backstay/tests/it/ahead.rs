@@ -48,7 +48,8 @@ async fn a_backup_that_is_named_in_the_future_is_not_the_newest_and_hides_nothin
         let run = place.run(line);
         assert!(run.out.contains(&words), "{line}: {}", run.out);
         assert!(
-            run.out.contains(" later than it was taken"),
+            run.out
+                .contains(" later than its server's clock or this one says"),
             "{line}: {}",
             run.out
         );

@@ -14,8 +14,11 @@ use std::borrow::Borrow;
 const EPOCH_2000: i64 = 946_684_800;
 
 impl HeadLog {
-    /// The source's clock at the stop; none if it is no time at all.
+    /// The source's clock at the stop; none where it tells nothing, as one that begins at its epoch.
     pub fn stopped(&self) -> Option<Timestamp> {
+        if self.stop_time <= 0 {
+            return None;
+        }
         let epoch = Timestamp::from_second(EPOCH_2000).ok()?;
         epoch
             .checked_add(SignedDuration::from_micros(self.stop_time))
@@ -86,7 +89,7 @@ pub fn oldest_first<H: Borrow<Head>>(heads: &mut [H], now: Timestamp) {
 }
 
 fn moment(head: &Head, told: &[(HeadLog, Timestamp)], now: Timestamp) -> Timestamp {
-    let Some(log) = &head.log else {
+    let Some(log) = head.log.as_ref().filter(|log| log.stopped().is_some()) else {
         return head.created;
     };
     believed(log, now).unwrap_or_else(|| {
