@@ -15,9 +15,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstay_clock::Clock;
 use backstay_source::{
-    BaseReader, BaseRequest, Finding, Identity, LogOffer, LogReader, LogSource, Preceding, Resume, Source,
-    SourceError, SourceErrorKind,
+    BaseReader, BaseRequest, Finding, Identity, Kept, LogOffer, LogReader, LogSource, Preceding, Resume,
+    Source, SourceError, SourceErrorKind,
 };
+use backstay_terms::ByteCount;
 
 use crate::base_backup::BaseBackup;
 use crate::connection::{Connection, Mode};
@@ -121,6 +122,14 @@ impl LogSource for PostgresSource {
         self.slot()
             .filter(|_| !self.made_slot.load(Ordering::Relaxed))
             .map(ToString::to_string)
+    }
+
+    async fn kept(&self) -> Result<Option<Kept>, SourceError> {
+        let state = self.slot_state().await?;
+        Ok(self.slot().zip(state).map(|(name, state)| Kept {
+            name: name.to_string(),
+            bytes: state.kept.map(ByteCount),
+        }))
     }
 
     async fn forget(&self) -> Result<(), SourceError> {

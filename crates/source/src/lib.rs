@@ -17,7 +17,7 @@ pub use base::{
 pub use error::{Retry, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};
 pub use identity::{Ancestor, Identity, LogPlace};
-pub use log::{LogOffer, LogPiece, LogReader, LogSource, LogStart, LogStep, Preceding, Resume};
+pub use log::{Kept, LogOffer, LogPiece, LogReader, LogSource, LogStart, LogStep, Preceding, Resume};
 pub use restore::{
     Evidence, FileSink, Need, Recovery, RecoveryAction, RecoveryStop, Rehearsal, Restore, Space,
     StartRequest, Ticket, WalDelivery,

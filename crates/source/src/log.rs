@@ -6,7 +6,7 @@
 
 use crate::{Identity, SourceError};
 use async_trait::async_trait;
-use backstay_terms::{Durable, LogFacts, LogMark, Position};
+use backstay_terms::{ByteCount, Durable, LogFacts, LogMark, Position};
 use bytes::Bytes;
 
 /// Whether a source has a log.
@@ -84,6 +84,20 @@ pub trait LogSource: std::fmt::Debug + Send + Sync {
     fn kept_before(&self) -> Option<String> {
         None
     }
+
+    /// What it keeps now for whoever follows it; none if there is no such thing.
+    async fn kept(&self) -> Result<Option<Kept>, SourceError> {
+        Ok(None)
+    }
+}
+
+/// Log that a source keeps until it was confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Under which name.
+    pub name: String,
+    /// How much, where the source tells.
+    pub bytes: Option<ByteCount>,
 }
 
 /// What the reader attached to.

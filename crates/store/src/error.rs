@@ -155,6 +155,12 @@ pub enum Retry {
 }
 
 impl StoreError {
+    /// A store that answers no call, whichever it was.
+    pub fn silent(after: Duration) -> StoreError {
+        let call = Call::on_store(Operation::Put);
+        StoreError::Timeout { call, after }
+    }
+
     /// Whether the same call may succeed later.
     pub fn retry(&self) -> Retry {
         match self {

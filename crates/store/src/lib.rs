@@ -101,4 +101,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn folders(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// What calls are being tried again for now; none where the last answer was good, or where nothing is tried again. A wrapper
+    /// answers for what it wraps.
+    fn trouble(&self) -> Option<StoreError> {
+        None
+    }
 }

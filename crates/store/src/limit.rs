@@ -139,4 +139,8 @@ impl Store for LimitedStore {
     fn folders(&self) -> Vec<String> {
         self.inner.folders()
     }
+
+    fn trouble(&self) -> Option<StoreError> {
+        self.inner.trouble()
+    }
 }

@@ -229,4 +229,8 @@ impl Store for MeteredStore {
     fn folders(&self) -> Vec<String> {
         self.inner.folders()
     }
+
+    fn trouble(&self) -> Option<StoreError> {
+        self.inner.trouble()
+    }
 }

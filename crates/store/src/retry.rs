@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +44,7 @@ pub struct RetryingStore {
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
     patience: Patience,
+    trouble: Arc<Mutex<Option<StoreError>>>,
 }
 
 /// The attempts of one call.
@@ -66,7 +67,12 @@ impl RetryingStore {
             clock,
             chance,
             patience,
+            trouble: Arc::default(),
         }
+    }
+
+    fn says(&self, trouble: Option<StoreError>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn attempts(&self) -> Attempts<'_> {
@@ -85,7 +91,10 @@ impl RetryingStore {
         let mut attempts = self.attempts();
         loop {
             match attempt().await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.says(None);
+                    return Ok(answer);
+                }
                 Err(error) => attempts.wait_after(error).await?,
             }
         }
@@ -128,6 +137,7 @@ impl Attempts<'_> {
         }
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         warn!(%error, attempt = self.failures, delay_ms, "store call failed, trying again");
+        store.says(Some(error));
         store.clock.sleep(delay).await;
         Ok(())
     }
@@ -157,6 +167,7 @@ impl Store for RetryingStore {
             attempts.wait_after(error).await?;
             created = self.put_again(key, &body).await;
         }
+        self.says(None);
         created
     }
 
@@ -212,5 +223,12 @@ impl Store for RetryingStore {
 
     fn folders(&self) -> Vec<String> {
         self.inner.folders()
+    }
+
+    fn trouble(&self) -> Option<StoreError> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

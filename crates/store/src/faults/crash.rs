@@ -255,4 +255,8 @@ impl Store for CrashStore {
     fn folders(&self) -> Vec<String> {
         self.inner.folders()
     }
+
+    fn trouble(&self) -> Option<StoreError> {
+        self.inner.trouble()
+    }
 }

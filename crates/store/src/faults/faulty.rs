@@ -378,6 +378,10 @@ impl Store for FaultyStore {
     fn folders(&self) -> Vec<String> {
         self.inner.folders()
     }
+
+    fn trouble(&self) -> Option<StoreError> {
+        self.inner.trouble()
+    }
 }
 
 fn timeout(call: Call) -> StoreError {

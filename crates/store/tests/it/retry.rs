@@ -196,3 +196,25 @@ async fn reads_are_tried_again_only_when_the_error_says_so() {
         assert_eq!((answer, world.faulty.calls()), expected, "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn what_a_call_is_tried_again_for_is_told_until_an_answer_is_good() {
+    let world = world(&[]);
+    assert_eq!(world.store.trouble(), None);
+    put(&world).await.unwrap();
+    let busy = Fault::Refuse(FaultKind::Busy);
+    world.faulty.add(When::Every(Operation::Get), busy);
+    world.store.get(&key("a")).await.unwrap_err();
+    assert_eq!(
+        world.store.trouble().map(|error| kind(&error)),
+        Some("Busy".to_owned())
+    );
+    world.faulty.heal();
+    world.store.get(&key("a")).await.unwrap();
+    assert_eq!(world.store.trouble(), None);
+    world
+        .faulty
+        .add(When::Every(Operation::Get), Fault::Refuse(FaultKind::NotFound));
+    world.store.get(&key("a")).await.unwrap_err();
+    assert_eq!(world.store.trouble(), None, "that is an answer");
+}
