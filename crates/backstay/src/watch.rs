@@ -5,7 +5,7 @@
 use crate::render::progress::{Progress, Step};
 use backstay_engine::{Fact, Observer};
 use backstay_repository::{KeysFate, KeysGone};
-use backstay_source::Phase;
+use backstay_source::{Kept, Phase};
 use backstay_terms::{Branch, ByteCount, Lsn, Position, SourceName};
 use std::sync::{Mutex, PoisonError};
 use tracing::{debug, error, info, warn};
@@ -64,6 +64,17 @@ fn log_lost(from: Position, to: Position, by: Option<&str>) {
     let (from, to) = (Lsn::from(from), Lsn::from(to));
     let by = by.unwrap_or("this stream");
     error!(%from, %to, by, "stored log is gone from the repository; take a new backup now, and find out why");
+}
+
+fn kept_words(kept: Option<&Kept>) -> String {
+    match kept {
+        Some(Kept {
+            name,
+            bytes: Some(bytes),
+        }) => format!("the server keeps {bytes} of WAL in the slot {name}"),
+        Some(Kept { name, bytes: None }) => format!("the server keeps the WAL in the slot {name}"),
+        None => "the server keeps its WAL in the slot of this service".to_owned(),
+    }
 }
 
 fn keys_gone(gone: &KeysGone) {
@@ -127,6 +138,13 @@ impl Observer for Watch {
             Fact::LogLost { from, to, by } => {
                 log_lost(*from, *to, by.as_deref());
             }
+            Fact::LogStoredAgain { from, to, by } => {
+                let (from, to) = (Lsn::from(*from), Lsn::from(*to));
+                warn!(
+                    %from, %to, by,
+                    "stored log was damaged or gone in the repository; the server still had it, and it is stored again; find out why"
+                );
+            }
             Fact::KeysGone(gone) => keys_gone(gone),
             Fact::MonthKeyGone { month } => {
                 error!(
@@ -139,10 +157,32 @@ impl Observer for Watch {
                 error,
                 advice,
                 lasts_ms,
+                stored,
+                kept,
             } => {
+                let since = stored.map_or_else(|| "this stream began".to_owned(), crate::time::to_the_second);
+                let kept = kept_words(kept.as_ref());
                 error!(
+                    since,
                     error,
-                    advice, lasts_ms, "no log has been stored for a while; the stream goes on trying"
+                    advice,
+                    kept,
+                    lasts_ms,
+                    "no log has been stored for a while; the stream goes on trying"
+                );
+            }
+            Fact::OutageOver { lasted_ms } => info!(lasted_ms, "log is stored again"),
+            Fact::StoppedUnstored {
+                stored,
+                received,
+                kept,
+            } => {
+                let (stored, received) = (Lsn::from(*stored), Lsn::from(*received));
+                let kept = kept_words(kept.as_ref());
+                error!(
+                    %stored, %received, kept,
+                    "the stream was stopped before everything received was stored: what lies before `stored` is safe and confirmed, \
+                     nothing after it was confirmed"
                 );
             }
         }

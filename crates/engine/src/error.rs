@@ -166,6 +166,11 @@ impl EngineError {
         }
     }
 
+    /// Whether another repository lies where this job's was: nothing more may be written there.
+    pub(crate) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Repository(RepositoryError::Replaced { .. }))
+    }
+
     /// Whether the same work may succeed later by itself.
     pub fn is_passing(&self) -> bool {
         match self {
@@ -194,6 +199,7 @@ fn repository_kind(error: &RepositoryError) -> ErrorKind {
         | RepositoryError::NoIdentity { .. }
         | RepositoryError::OtherRepository { .. }
         | RepositoryError::OtherId { .. }
+        | RepositoryError::Replaced { .. }
         | RepositoryError::NewerFormat { .. } => ErrorKind::Refused,
         RepositoryError::NoKey { .. } | RepositoryError::UnknownKey { .. } | RepositoryError::Key { .. } => {
             ErrorKind::Key
@@ -228,9 +234,10 @@ fn source_kind(kind: SourceErrorKind) -> ErrorKind {
     match kind {
         SourceErrorKind::Unreachable => ErrorKind::Unreachable,
         SourceErrorKind::Unauthenticated => ErrorKind::NotAuthorised,
-        SourceErrorKind::Refused | SourceErrorKind::TargetRefused | SourceErrorKind::OtherSystem => {
-            ErrorKind::Refused
-        }
+        SourceErrorKind::Refused
+        | SourceErrorKind::TargetRefused
+        | SourceErrorKind::OtherSystem
+        | SourceErrorKind::NoSpace => ErrorKind::Refused,
         SourceErrorKind::Conflict => ErrorKind::Conflict,
         SourceErrorKind::LogGone | SourceErrorKind::LogBehind => ErrorKind::Refused,
         SourceErrorKind::Damaged => ErrorKind::Integrity,

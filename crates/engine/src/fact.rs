@@ -4,8 +4,9 @@
 //! Not here: what becomes of facts (printing, metrics, notices).
 
 use backstay_repository::KeysGone;
-use backstay_source::BaseProgress;
+use backstay_source::{BaseProgress, Kept};
 use backstay_terms::{BackupId, Branch, ByteCount, Position, SourceName};
+use jiff::Timestamp;
 use std::fmt;
 
 /// Something that happened.
@@ -103,6 +104,24 @@ pub enum Fact {
         advice: String,
         /// For how long, in milliseconds.
         lasts_ms: u64,
+        /// When this run stored log last; none if it has stored none.
+        stored: Option<Timestamp>,
+        /// What the source keeps meanwhile, where it tells.
+        kept: Option<Kept>,
+    },
+    /// Log is stored again after an outage that was told.
+    OutageOver {
+        /// For how long nothing was stored, in milliseconds.
+        lasted_ms: u64,
+    },
+    /// The stream was stopped before everything that it had received was stored.
+    StoppedUnstored {
+        /// Everything before this is stored and confirmed.
+        stored: Position,
+        /// Everything before this was received.
+        received: Position,
+        /// What the source keeps, where it tells.
+        kept: Option<Kept>,
     },
     /// Log that was confirmed is gone from the repository: a new base is needed.
     LogLost {
@@ -112,6 +131,15 @@ pub enum Fact {
         to: Position,
         /// What tells of it; none if this stream stored it itself.
         by: Option<String>,
+    },
+    /// Log that was confirmed was damaged or gone in the repository; the source still had it, and it is stored again.
+    LogStoredAgain {
+        /// First position.
+        from: Position,
+        /// Position after the last.
+        to: Position,
+        /// What told of it.
+        by: String,
     },
     /// The keys of stored log were gone from the repository: someone should find out why.
     KeysGone(KeysGone),

@@ -308,7 +308,7 @@ impl PostgresError {
             Self::Protocol(_) => SourceErrorKind::Protocol,
             Self::Manifest(_) => SourceErrorKind::Damaged,
             Self::BackupWal { .. } => SourceErrorKind::LogGone,
-            Self::Scratch { .. } => SourceErrorKind::Local,
+            Self::Scratch { source, .. } => SourceErrorKind::of_local(source),
         }
     }
 

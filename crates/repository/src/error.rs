@@ -58,6 +58,14 @@ pub enum RepositoryError {
         /// What is wrong with it.
         what: String,
     },
+    /// `repository.json` is not what it was when this process opened the repository.
+    #[error("the repository {opened} was replaced while this ran: {what}")]
+    Replaced {
+        /// The id of the one that was opened.
+        opened: String,
+        /// What is there now.
+        what: String,
+    },
     /// An object has a format version that this program does not know.
     #[error("{object} has format version {format}; this program reads version 1")]
     NewerFormat {
@@ -274,6 +282,11 @@ impl RepositoryError {
                 "remove nothing: bring repository.json back from a copy of the repository; or write it again, if the recovery \
                  sheet has the same id: {}",
                 info_again(stored)
+            ),
+            Self::Replaced { opened, .. } => format!(
+                "remove nothing, and find out who changed it; bring the repository back, or repository.json from a copy of it: {}; \
+                 then run the same again",
+                info_again(opened)
             ),
             Self::NewerFormat { .. } => "use a newer Backstay".into(),
             Self::Sealed { source, .. } => sealed_advice(source.cause()).into(),

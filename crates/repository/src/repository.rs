@@ -244,7 +244,7 @@ impl Repository {
     }
 }
 
-async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError> {
+pub(crate) async fn read_info(store: &dyn Store) -> Result<RepositoryInfo, RepositoryError> {
     let unusable = |what: String| RepositoryError::NoIdentity { what };
     let key = Key::new(layout::REPOSITORY)?;
     let failed = |error: StoreError| match error {

@@ -3,10 +3,12 @@
 //! Promise: two repositories never come to live in one place because `repository.json` was changed or put in place of
 //! another: whoever opens it is refused before anything is written. Wraps tell, in clear, so that no key is needed; one alone
 //! may be damaged or planted and refuses nobody while any other names this repository.
+//! What was opened is asked for again while a job runs, so that nothing is told to be stored where another one lies by now.
 //! Not here: another repository than the configuration expects (the binary), heads (base::reader).
 
-use crate::RepositoryError;
 use crate::layout::{self, EnvelopePlace};
+use crate::repository::read_info;
+use crate::{Repository, RepositoryError};
 use backstay_codec::Wrap;
 use backstay_store::{Key, Prefix, Store, list_all};
 
@@ -17,6 +19,23 @@ const WRAPS_MAX: usize = 200;
 struct Stranger {
     object: Key,
     repository: String,
+}
+
+impl Repository {
+    /// Refuses if `repository.json` is gone by now, names another repository, or cannot be read as what it was. One read.
+    pub async fn refuse_if_replaced(&self) -> Result<(), RepositoryError> {
+        let what = match read_info(self.store()).await {
+            Ok(info) if info.repository == self.id() => return Ok(()),
+            Ok(info) => format!("repository.json says that this is repository {}", info.repository),
+            Err(RepositoryError::Absent) => "repository.json is gone".to_owned(),
+            Err(error @ (RepositoryError::Malformed { .. } | RepositoryError::NewerFormat { .. })) => {
+                error.to_string()
+            }
+            Err(error) => return Err(error),
+        };
+        let opened = self.id().to_owned();
+        Err(RepositoryError::Replaced { opened, what })
+    }
 }
 
 /// Refuses if the wraps of the newest month name another repository than `id`, and no other wrap names that one. Where they

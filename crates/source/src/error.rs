@@ -2,7 +2,7 @@
 //!
 //! Promise: `kind` is what a caller can act on; `what` and `advice` are for people and hold no secret.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// Whether trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,9 @@ pub enum SourceErrorKind {
     Damaged,
     /// The target directory cannot be used as it is; nothing was changed.
     TargetRefused,
-    /// No space, or another input/output failure on this machine.
+    /// No space is left on this machine: the disk, a quota or a limit on the size of files is full.
+    NoSpace,
+    /// Another input/output failure on this machine.
     Local,
     /// Something that should not happen by the protocol's book.
     Protocol,
@@ -66,6 +68,18 @@ impl SourceError {
         match self.kind {
             SourceErrorKind::Unreachable | SourceErrorKind::Conflict => Retry::Later,
             _ => Retry::Never,
+        }
+    }
+}
+
+impl SourceErrorKind {
+    /// That of a local write that failed.
+    pub fn of_local(error: &io::Error) -> SourceErrorKind {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                SourceErrorKind::NoSpace
+            }
+            _ => SourceErrorKind::Local,
         }
     }
 }

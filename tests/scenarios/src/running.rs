@@ -167,10 +167,15 @@ impl Running {
             .expect("the stream does not panic")
     }
 
-    /// Stops it in its proper way.
-    pub async fn stop(self) -> Result<(), EngineError> {
+    /// Asks it to stop, and waits for nothing.
+    pub fn ask_to_stop(&self) {
         // The receiver is gone only when the stream has ended already.
         let _ = self.stop.send(Wish::Stop);
+    }
+
+    /// Stops it in its proper way.
+    pub async fn stop(self) -> Result<(), EngineError> {
+        self.ask_to_stop();
         let ended = tokio::time::timeout(WAIT_MAX, self.task).await;
         ended
             .expect("the stream stops in time")

@@ -13,27 +13,58 @@ use crate::failure::Failure;
 use crate::render::Report;
 use crate::render::look::Look;
 use crate::session::Session;
+use crate::signals::Signals;
 use crate::watch::Watch;
 use backstay_engine::jobs::backup::BackupJob;
 use backstay_engine::jobs::stream::settle_all;
 use backstay_engine::plan::class::{self, Because, Chosen};
 use backstay_engine::plan::show_time;
 use backstay_repository::{Head, HeadVerdict, Repository};
-use backstay_source::Checkpoint;
+use backstay_source::{Checkpoint, SourceErrorKind};
 use backstay_terms::{EngineKind, RetentionClass};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Takes a backup.
+/// Takes a backup, or ends at once when a signal asks for it: what was stored of it is seen by nobody.
 pub async fn backup(session: &mut Session, arguments: &Backup) -> Result<Box<dyn Report>, Failure> {
+    let mut signals = Signals::listen()?;
+    let watch = Arc::new(Watch::new(session.progress()));
+    let asked = tokio::select! {
+        taken = take(session, arguments, &watch) => {
+            watch.finish();
+            return taken;
+        }
+        by = signals.next() => by,
+    };
+    watch.finish();
+    session.leave_threads();
+    let help = format!(
+        "see what is there: backstay list {0}; then take it again: backstay backup {0}",
+        arguments.service
+    );
+    Err(Failure::new(
+        asked.code(),
+        "stopped by a signal before the backup was complete",
+        help,
+    ))
+}
+
+async fn take(
+    session: &mut Session,
+    arguments: &Backup,
+    watch: &Arc<Watch>,
+) -> Result<Box<dyn Report>, Failure> {
     let config = session.config()?;
     let service = config.service(&arguments.service)?;
     let repository = access::repository(session).await?;
-    let watch = Arc::new(Watch::new(session.progress()));
     settle_all(&repository, &service.name, watch.as_ref()).await?;
     let scratch = Scratch::make().map_err(|error| {
         let help = "set TMPDIR to a directory that you may write to";
-        Failure::new(Code::LocalFile, "no scratch directory can be made", help).caused_by(&error)
+        let code = match SourceErrorKind::of_local(&error) {
+            SourceErrorKind::NoSpace => Code::NoSpace,
+            _ => Code::LocalFile,
+        };
+        Failure::new(code, "no scratch directory can be made", help).caused_by(&error)
     })?;
     let chosen = choose(&repository, service, arguments.keep).await?;
     let job = BackupJob {
@@ -50,9 +81,8 @@ pub async fn backup(session: &mut Session, arguments: &Backup) -> Result<Box<dyn
         scratch: scratch.path().to_owned(),
         observer: watch.clone(),
     };
-    let head = job.run().await;
+    let head = job.run().await?;
     watch.finish();
-    let head = head?;
     for notice in &head.notices {
         session.printer.warning(notice);
     }

@@ -15,8 +15,12 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Streams until SIGINT, SIGTERM or SIGHUP: the first stores what is held and stops, a second SIGINT or SIGTERM ends the
-/// process whatever the store does.
+/// Said wherever a stop left something unstored.
+const NOTHING_LOST: &str =
+    "nothing confirmed is lost: the server keeps the rest, and the next stream goes on from there";
+
+/// Streams until SIGINT, SIGTERM or SIGHUP: the first stores what is held and stops, within a bounded time; a second SIGINT or
+/// SIGTERM ends the process at once, whatever the store does.
 pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn Report>, Failure> {
     // Before anything else: a signal that comes while we attach must not kill us either.
     let mut signals = Signals::listen()?;
@@ -45,11 +49,14 @@ pub async fn stream(session: &mut Session, arguments: &Stream) -> Result<Box<dyn
     tokio::select! {
         outcome = &mut run => outcome?,
         _ = signals.next() => {
-            session.printer.note("stopping: what is held is being stored; a second signal stops at once");
+            session.printer.note("stopping: what is held is being stored, for 20 s at most; a second signal stops at once");
             // The receiver lives in the job, which goes on until it returns.
             let _ = stop.send(Wish::Stop);
             tokio::select! {
-                outcome = &mut run => outcome?,
+                outcome = &mut run => if let Err(error) = outcome {
+                    session.leave_threads();
+                    return Err(Failure::from(error).or(NOTHING_LOST));
+                },
                 by = signals.again() => {
                     session.leave_threads();
                     return Err(cut_short(by));
@@ -67,11 +74,10 @@ fn stopped(service: &Service) -> Box<dyn Report> {
 }
 
 fn cut_short(by: Asked) -> Failure {
-    let help = "nothing confirmed is lost: the server keeps the rest, and the next stream goes on from there";
     Failure::new(
         by.code(),
         "stopped by a second signal before everything was stored",
-        help,
+        NOTHING_LOST,
     )
 }
 

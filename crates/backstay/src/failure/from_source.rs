@@ -41,6 +41,7 @@ fn code(kind: SourceErrorKind) -> Code {
         SourceErrorKind::OtherSystem => Code::OtherSystem,
         SourceErrorKind::Damaged => Code::ProofFailed,
         SourceErrorKind::TargetRefused => Code::TargetRefused,
+        SourceErrorKind::NoSpace => Code::NoSpace,
         SourceErrorKind::Local => Code::LocalFile,
         SourceErrorKind::Protocol => Code::ProtocolViolated,
     }
@@ -63,6 +64,7 @@ mod tests {
             (OtherSystem, "BKS-5010", 5),
             (Damaged, "BKS-9003", 9),
             (TargetRefused, "BKS-5007", 5),
+            (NoSpace, "BKS-5003", 5),
             (Local, "BKS-1904", 1),
             (Protocol, "BKS-9002", 9),
         ];

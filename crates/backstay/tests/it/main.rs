@@ -13,6 +13,7 @@ mod demo;
 mod dialogue;
 mod documents;
 mod expire;
+mod full_target;
 mod golden;
 mod in_place;
 mod json_page;

@@ -1,8 +1,10 @@
-//! What SIGINT and SIGTERM leave of a demo and of a stream that does not end.
+//! What SIGINT and SIGTERM leave of a demo, of a backup, and of a stream that does not end.
 
-use crate::live::{CONFIRMED, signal, start_stream, stop_stream, until};
+use crate::live::{
+    CONFIRMED, connect_to_copy, signal, start_stream, stop_copy, stop_stream, stream_log, until,
+};
 use crate::program::Place;
-use backstay_testkit::pg::PgServer;
+use backstay_testkit::pg::{PgServer, free_port};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -163,8 +165,8 @@ int fsync(int file) {
 }
 "#;
 
-/// A stream whose store answers until the file `hang` is in its place.
-fn start_stream_that_can_hang(place: &Place) -> Child {
+/// A command whose store answers until the file `hang` is in its place; what it says goes to `stream.log`.
+fn start_that_can_hang(place: &Place, arguments: &[&str]) -> Child {
     let at = |name: &str| place.directory.join(name);
     fs::write(at("hanging.c"), HANGING).unwrap();
     let built = Command::new("gcc")
@@ -172,8 +174,10 @@ fn start_stream_that_can_hang(place: &Place) -> Child {
         .args([at("hanging.so"), at("hanging.c")])
         .status();
     assert!(built.unwrap().success());
-    let mut command = place.command(&["stream", "main"]);
+    fs::create_dir_all(at("tmp")).unwrap();
+    let mut command = place.command(arguments);
     command
+        .env("TMPDIR", at("tmp"))
         .env("LD_PRELOAD", at("hanging.so"))
         .env("HANG", at("hang"));
     let log = fs::File::create(at("stream.log")).unwrap();
@@ -200,7 +204,7 @@ fn exit_of(mut stream: Child) -> Option<i32> {
 async fn a_second_signal_ends_a_stream_whose_store_does_not_answer_and_what_is_stored_stays() {
     let server = PgServer::start().await;
     let place = Place::new().serving(&server);
-    let stream = start_stream_that_can_hang(&place);
+    let stream = start_that_can_hang(&place, &["stream", "main"]);
     server
         .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
         .await;
@@ -275,4 +279,84 @@ async fn a_terminal_that_closes_stops_a_stream_in_its_proper_way_unless_nohup_sa
 
 fn send(pid: &str, name: &str) {
     assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_stopped_while_its_repository_is_gone_ends_soon_and_says_what_is_safe() {
+    let server = PgServer::start().await;
+    let place = Place::with_program(server.room().path().join("place")).serving(&server);
+    let stream = start_stream(&place);
+    server
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+        .await;
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    until(&server, CONFIRMED, "true").await;
+    let [here, away] = ["backups", "away"].map(|name| place.directory.join(name));
+    fs::rename(&here, &away).unwrap();
+    server
+        .sql("INSERT INTO t SELECT generate_series(1001, 2000)")
+        .await;
+    wait_until("the store is missed", || {
+        stream_log(&place).contains("trying again")
+    });
+    signal(&stream, "-TERM");
+    // What it would wait for by itself is longer than the test does.
+    assert_eq!(exit_of(stream), Some(8), "{}", stream_log(&place));
+    let said = stream_log(&place);
+    let safe = server
+        .value("SELECT restart_lsn::text FROM pg_replication_slots")
+        .await;
+    for words in [
+        format!("stored={safe} "),
+        "the stream was stopped before everything received was stored".to_owned(),
+        "the server keeps ".to_owned(),
+        "error[BKS-8001]: ".to_owned(),
+        "nothing confirmed is lost".to_owned(),
+    ] {
+        assert!(said.contains(&words), "{words}: {said}");
+    }
+
+    fs::rename(&away, &here).unwrap();
+    let stream = start_stream(&place);
+    until(&server, CONFIRMED, "true").await;
+    stop_stream(stream);
+    let verified = place.run("verify main --depth everything");
+    assert_eq!(verified.exit, 0, "{}{}", verified.out, verified.err);
+    let port = free_port();
+    let line = format!("restore main --to latest --into copy --start --json --progress none --port {port}");
+    let run = place.run(&line);
+    assert_eq!(run.exit, 0, "{}{}", run.out, run.err);
+    let mut connection = connect_to_copy(&serde_json::from_str(&run.out).unwrap()).await;
+    let sets = connection.simple_query("SELECT count(*) FROM t").await.unwrap();
+    assert_eq!(sets[0].rows[0], [Some("2000".to_owned())]);
+    stop_copy(&place, "copy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_stopped_over_a_store_that_does_not_answer_ends_at_once_and_leaves_nothing() {
+    let server = PgServer::start().await;
+    let place = Place::new().serving(&server);
+    let begun = "SELECT count(*)::text FROM pg_stat_replication WHERE state = 'backup'";
+    for (name, exit) in [("-TERM", 143), ("-INT", 130)] {
+        fs::write(place.directory.join("hang"), "").unwrap();
+        let backup = start_that_can_hang(&place, &["backup", "main", "--progress", "none"]);
+        wait_until("the store hangs", || place.directory.join("hang.hit").exists());
+        signal(&backup, name);
+        assert_eq!(exit_of(backup), Some(exit));
+        let said = stream_log(&place);
+        assert!(
+            said.contains("stopped by a signal before the backup was complete"),
+            "{said}"
+        );
+        let left = fs::read_dir(place.directory.join("tmp")).unwrap().count();
+        assert_eq!(left, 0, "its scratch files are gone");
+        fs::remove_file(place.directory.join("hang")).unwrap();
+        fs::remove_file(place.directory.join("hang.hit")).unwrap();
+        until(&server, begun, "0").await;
+    }
+    let run = place.run("backup main --progress none");
+    assert_eq!(run.exit, 0, "{}", run.err);
+    let verified = place.run("verify main --depth everything");
+    assert_eq!(verified.exit, 0, "{}{}", verified.out, verified.err);
 }

@@ -1,6 +1,7 @@
 //! Work that is recorded in the repository before it begins and after it ends.
 //!
-//! Promise: work that succeeded and whose end could not be recorded is an error: its record would tell of a failure.
+//! Promise: work that succeeded and whose end could not be recorded is an error: its record would tell of a failure. Nothing is
+//! recorded in another repository than the one that the work began in.
 //! Not here: restores, which are carried out even if nothing can be recorded (restore::record).
 
 use crate::EngineError;
@@ -24,6 +25,9 @@ where
 {
     let started = repository.run_started(verb, source).await?;
     let outcome = work(started.run.clone()).await;
+    if outcome.as_ref().is_err_and(EngineError::is_replaced) {
+        return outcome;
+    }
     let figures = outcome.as_ref().map_or(Value::Null, figures);
     let record = ended(repository, started, outcome.as_ref().err(), figures);
     let recorded = repository.run_finished(&record).await;

@@ -8,6 +8,7 @@
 mod delivery;
 mod record;
 mod segments;
+mod space;
 
 pub use delivery::{LogWish, deliver};
 
@@ -100,6 +101,7 @@ impl RestoreJob {
         let started = self.record_start().await;
         let mut progress = Progress::default();
         let outcome = self.carry_out(&base, &mut progress).await;
+        let outcome = outcome.map_err(|error| space::counted(self, error));
         if let Some(started) = started {
             self.record_end(started, &progress, outcome.as_ref().err()).await;
         }

@@ -14,7 +14,9 @@ mod outage;
 mod own;
 mod presence;
 mod said;
+mod standing;
 mod told;
+mod watching;
 
 pub use cadence::Cadence;
 pub(crate) use told::StreamsTold;
@@ -25,8 +27,9 @@ use backstay_clock::{Backoff, Chance};
 use backstay_repository::{Compared, Damaged, LogStore, Repository, RepositoryError};
 use backstay_source::{LogSource, Source, SourceErrorKind};
 use backstay_terms::{Branch, ByteCount, EngineKind, LogRange, SourceName};
-use outage::{LOUD_AFTER, Outage};
+use outage::LOUD_AFTER;
 use presence::Presence;
+use standing::{Standing, Trouble};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -59,8 +62,6 @@ pub(crate) enum Left {
 struct Course {
     /// Attempts in a row after which nothing more was stored.
     failures: u32,
-    /// The same, as time.
-    outage: Outage,
     /// Conflicts in a row.
     conflicts: u32,
     /// Whether source and store took us once.
@@ -77,7 +78,6 @@ impl Course {
     fn new() -> Course {
         Course {
             failures: 0,
-            outage: Outage::default(),
             conflicts: 0,
             attached: Attached::Never,
             leftovers: Leftovers::Possible,
@@ -96,7 +96,7 @@ impl Course {
     fn left(&mut self, progress: Progress, lived: Duration, left: &Result<Left, EngineError>) {
         let refused = matches!(left, Err(EngineError::Repository(_)));
         if progress > Progress::Nothing || (lived >= LOUD_AFTER && !refused) {
-            (self.failures, self.outage) = (0, Outage::default());
+            self.failures = 0;
         }
         // Whatever ended it: what it stored is where the next one goes on.
         if progress == Progress::Log || left.is_ok() {
@@ -182,11 +182,29 @@ const REATTACH: Backoff = Backoff {
 };
 
 impl StreamJob {
-    /// Runs until stopped or until an error that waiting cannot cure. One that is stopped while the store takes nothing ends
-    /// with what the store said: what it held is not stored.
+    /// Runs until stopped or until an error that waiting cannot cure. One that is stopped while the store takes nothing or does
+    /// not answer ends with what the store said: what it held is not stored.
     pub async fn run(&self, log: &dyn LogSource, wish: watch::Receiver<Wish>) -> Result<(), EngineError> {
+        let standing = Standing::default();
+        let outcome = tokio::select! {
+            outcome = self.run_recorded(log, wish.clone(), &standing) => outcome,
+            () = watching::overdue(self, wish.clone()) => Err(watching::cut_short(self, &standing)),
+            never = watching::watch(self, log, &standing) => match never {},
+        };
+        if outcome.is_err() && *wish.borrow() == Wish::Stop {
+            watching::tell_unstored(self, log, &standing).await;
+        }
+        outcome
+    }
+
+    async fn run_recorded(
+        &self,
+        log: &dyn LogSource,
+        wish: watch::Receiver<Wish>,
+        standing: &Standing,
+    ) -> Result<(), EngineError> {
         let mut telling = Telling::default();
-        let outcome = self.follow(log, wish, &mut telling).await;
+        let outcome = self.follow(log, wish, (&mut telling, standing)).await;
         telling.ended(&self.repository, outcome).await
     }
 
@@ -194,13 +212,13 @@ impl StreamJob {
         &self,
         log: &dyn LogSource,
         mut wish: watch::Receiver<Wish>,
-        telling: &mut Telling,
+        (telling, standing): (&mut Telling, &Standing),
     ) -> Result<(), EngineError> {
         let (mut course, mut presence) = (Course::new(), Presence::default());
         loop {
             let mut unstored = Ok(());
             match self
-                .attach_once(log, &mut wish, &mut course, &mut presence, telling)
+                .attach_once(log, &mut wish, &mut course, &mut presence, (telling, standing))
                 .await
             {
                 Ok(Left::Stopped) => return Ok(()),
@@ -209,7 +227,7 @@ impl StreamJob {
                     (course.failures, course.own, presence) = (0, Some(lineage), Presence::default());
                 }
                 Ok(Left::SourceEnded) => course.failures += 1,
-                Err(error) if !self.bears(&error, &mut course) => return Err(error),
+                Err(error) if !self.bears(&error, &mut course, standing) => return Err(error),
                 Err(error @ EngineError::Repository(_)) => unstored = Err(error),
                 Err(_) => {}
             }
@@ -225,26 +243,30 @@ impl StreamJob {
         wish: &mut watch::Receiver<Wish>,
         course: &mut Course,
         presence: &mut Presence,
-        telling: &mut Telling,
+        (telling, standing): (&mut Telling, &Standing),
     ) -> Result<Left, EngineError> {
+        let clock = self.repository.clock();
+        standing.apart(clock.instant(), None);
+        // An emptied place would pass for one in which nothing was ever stored.
+        self.repository.refuse_if_replaced().await?;
         // What an attachment before this one left in live ranges alone: needs the store and the keys, never the source.
         if course.leftovers == Leftovers::Possible {
             settle_all(&self.repository, &self.name, self.observer.as_ref()).await?;
             course.leftovers = Leftovers::None;
         }
-        let attachment = Attachment::attach(self, log, (course.origin, course.own), presence).await?;
+        let attachment =
+            Attachment::attach(self, log, (course.origin, course.own), (presence, standing)).await?;
         telling.attached(&self.repository, &self.name).await?;
         course.attached();
         course.own = Some(attachment.branch());
-        let (clock, mut progress) = (self.repository.clock(), Progress::Nothing);
-        let began = clock.instant();
+        let (began, mut progress) = (clock.instant(), Progress::Nothing);
         let left = attachment.follow(wish, &mut progress, telling).await;
         course.left(progress, clock.instant().saturating_sub(began), &left);
         left
     }
 
     /// Whether the stream can live with an error, and goes on.
-    fn bears(&self, error: &EngineError, course: &mut Course) -> bool {
+    fn bears(&self, error: &EngineError, course: &mut Course, standing: &Standing) -> bool {
         let kind = match error {
             EngineError::Source(error) => Some(error.kind),
             _ => None,
@@ -270,28 +292,22 @@ impl StreamJob {
             }
             // Somebody else streams, and will for longer than we may wait.
             Some(SourceErrorKind::Conflict) if course.conflicts > course.conflicts_max() => false,
-            _ if error.is_passing() => self.tell_retry(error, course),
+            _ if error.is_passing() => self.tell_retry(error, course, standing),
             // Whoever starts a stream is there to read why it cannot be; one that runs must not end for want of space.
             _ if error.waits_for_help() && course.attached == Attached::Once => {
-                self.tell_retry(error, course)
+                self.tell_retry(error, course, standing)
             }
             _ => false,
         }
     }
 
-    fn tell_retry(&self, error: &EngineError, course: &mut Course) -> bool {
+    fn tell_retry(&self, error: &EngineError, course: &Course, standing: &Standing) -> bool {
         let after_ms = REATTACH.step(course.failures.saturating_sub(1)).as_millis() as u64;
         self.observer.observe(&Fact::Retrying {
             error: error.to_string(),
             after_ms,
         });
-        if let Some(lasts) = course.outage.failed(self.repository.clock().instant()) {
-            self.observer.observe(&Fact::Outage {
-                error: error.to_string(),
-                advice: error.advice(),
-                lasts_ms: lasts.as_millis() as u64,
-            });
-        }
+        standing.apart(self.repository.clock().instant(), Some(Trouble::of(error)));
         true
     }
 

@@ -311,6 +311,9 @@ impl RestoreError {
             }
             Self::Control(error) => error.advice(),
             Self::Setting { .. } => "write the value in one line",
+            Self::Io { source, .. } if SourceErrorKind::of_local(source) == SourceErrorKind::NoSpace => {
+                "free space there, or name a directory on a larger file system; then run the same restore again: it begins anew"
+            }
             Self::Io { .. } => {
                 "repair what the system reports, then run the same restore again: it begins anew"
             }
@@ -330,7 +333,7 @@ impl RestoreError {
             // Everything is restored, and the server says that it is not what it should be.
             Self::Ended { .. } | Self::Elsewhere { .. } => SourceErrorKind::Damaged,
             Self::Setting { .. } => SourceErrorKind::Refused,
-            Self::Io { .. } => SourceErrorKind::Local,
+            Self::Io { source, .. } => SourceErrorKind::of_local(source),
             Self::Deadline { .. } => SourceErrorKind::Unreachable,
             Self::Server(error) => error.kind(),
             _ => SourceErrorKind::TargetRefused,

@@ -219,6 +219,8 @@ impl BaseWriter {
         totals.packs = packs.len() as u32;
         totals.stored = packs.iter().map(|pack| ByteCount(pack.size)).sum::<ByteCount>() + table_bytes;
         let head = make_head(&repository, &place, &keys, created, root, totals, summary)?;
+        // Whoever sees the head must find the rest of its repository beside it.
+        repository.refuse_if_replaced().await?;
         repository.commit_head(&place, &keys, &head).await?;
         Ok(head)
     }

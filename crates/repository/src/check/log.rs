@@ -5,8 +5,9 @@
 //! Not here: records and their checksums (an adapter's `LogFormat`).
 
 use super::{CheckFinding, Invariant, keep};
+use crate::expire::moment_of;
 use crate::layout::Level;
-use crate::log::{AgedRange, BranchObjects, SPAN_MAX, stretches};
+use crate::log::{AgedRange, BranchObjects, SPAN_MAX, missing, stretches};
 use crate::{LogStore, RepositoryError};
 use backstay_terms::{Branch, LogFacts, LogRange, Position};
 use bytes::Bytes;
@@ -50,10 +51,10 @@ impl<'a> LogCheck<'a> {
     }
 
     /// Names that contradict the format: too long, across a border of the log's files, marks that are not live; and objects
-    /// that are too small for what their names say.
+    /// that are too small for what their names say, unless a later epoch stored the same positions again.
     pub fn names(&self, file_size: Option<u64>) -> Vec<CheckFinding> {
         let mut findings = Vec::new();
-        for cut in &self.objects.cut {
+        for cut in self.objects.cut.iter().filter(|cut| !self.is_stored_again(cut)) {
             let LogRange { from, to } = cut.stored.name.range;
             let what = format!(
                 "it has {} bytes, and no range is so small: what it held from {from} to {to} counts as not stored",
@@ -78,6 +79,18 @@ impl<'a> LogCheck<'a> {
             }
         }
         findings
+    }
+
+    fn is_stored_again(&self, cut: &AgedRange) -> bool {
+        let name = &cut.stored.name;
+        let later = self
+            .objects
+            .ranges
+            .iter()
+            .map(|range| &range.stored.name)
+            .filter(|other| other.epoch != name.epoch && moment_of(&other.epoch) >= moment_of(&name.epoch));
+        let later = stretches(later.map(|other| &other.range));
+        !name.range.is_mark() && missing(name.range, &later).is_empty()
     }
 
     /// What has been in live ranges alone for longer than `age`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use backstay_codec::digest;
 use backstay_repository::{BaseWriter, HeadVerdict, RepositoryError, expires_at};
 use backstay_store::faults::{Fault, FaultyStore, When};
-use backstay_store::{Key, Operation, StoreError};
+use backstay_store::{Key, Operation, Store, StoreError};
 use backstay_terms::{ByteCount, EngineKind, EntryKind, EntryRole, RetentionClass};
 use bytes::Bytes;
 use jiff::SignedDuration;
@@ -373,4 +373,31 @@ async fn key_1_a_generation_older_than_31_days_seals_nothing() {
         writer.commit(summary(HeadVerdict::Good)).await.unwrap_err()
     ));
     assert_eq!(world.names("postgres-backups/manifests/"), []);
+}
+
+#[tokio::test]
+async fn a_backup_is_not_committed_into_a_place_that_became_another_repository() {
+    for replaced in [true, false] {
+        let world = World::new();
+        let repository = world.init().await;
+        let mut writer = BaseWriter::begin(&repository, order()).await.unwrap();
+        write_entries(&mut writer, &many_entries()[..3]).await.unwrap();
+        let info = Key::new("repository.json").unwrap();
+        world.memory.delete(&info).await.unwrap();
+        let said = match replaced {
+            true => {
+                let other = br#"{"format":1,"repository":"0123456789abcdef0123456789abcdef","created":"2026-01-01T00:00:00Z"}"#;
+                let put = world.memory.put_if_absent(&info, Bytes::from_static(other));
+                put.await.unwrap();
+                "repository.json says that this is repository 0123456789abcdef0123456789abcdef"
+            }
+            false => "repository.json is gone",
+        };
+        let refused = writer.commit(summary(HeadVerdict::Good)).await.unwrap_err();
+        assert!(matches!(refused, RepositoryError::Replaced { .. }), "{refused}");
+        assert!(refused.to_string().ends_with(said), "{refused}");
+        let heads = world.names("").into_iter();
+        let heads: Vec<Key> = heads.filter(|key| key.as_str().contains("/manifests/")).collect();
+        assert_eq!(heads, []);
+    }
 }

@@ -1,4 +1,4 @@
-//! Stores that take nothing more for a while: full, over a quota, read-only, without the right to write.
+//! Stores that take nothing more for a while: full, over a quota, read-only, without the right to write, or without an answer.
 //!
 //! Promise: a stream that runs outlasts them by itself; nothing was confirmed that was not stored, and in the end everything
 //! is; a stream that starts says at once what is in its way. Time is simulated.
@@ -6,9 +6,11 @@
 
 use crate::fake::{FakeServer, SEGMENT, follow};
 use crate::shelf::{Shelf, key, log_bytes, name, range_of};
-use backstay_engine::{EngineError, Fact};
+use backstay_clock::Clock;
+use backstay_engine::{EngineError, ErrorKind, Fact};
 use backstay_repository::{LogStore, RepositoryError, Retry, missing, stretches};
 use backstay_scenarios::Running;
+use backstay_source::SourceErrorKind;
 use backstay_store::faults::{Fault, FaultKind, FaultyStore, When};
 use backstay_store::{MemoryStore, Operation};
 use backstay_terms::{EngineKind, LogRange, Position};
@@ -123,6 +125,8 @@ async fn a_stream_outlasts_a_store_that_takes_nothing_and_goes_on_by_itself() {
             error,
             advice,
             lasts_ms,
+            stored,
+            ..
         } = &scene.outages()[2]
         else {
             panic!("chosen above")
@@ -135,8 +139,12 @@ async fn a_stream_outlasts_a_store_that_takes_nothing_and_goes_on_by_itself() {
         assert!(error.starts_with("cannot put "), "{error}");
         // After one minute, and then every five.
         assert!((11 * 60_000..13 * 60_000).contains(lasts_ms), "{lasts_ms}");
+        assert!(stored.is_some(), "log was stored before");
         scene.store.heal();
         scene.until_stored(AFTER).await;
+        let over = |fact: &Fact| matches!(fact, Fact::OutageOver { .. });
+        let times = scene.running.facts().into_iter().filter(over).count();
+        assert_eq!(times, 1, "that it works again is said once");
         scene.assert_whole(AFTER).await;
     }
 }
@@ -219,4 +227,71 @@ async fn a_stream_that_is_stopped_while_the_store_is_full_does_not_say_that_ever
     let log = LogStore::new(&scene.shelf.open().await, EngineKind::Postgres, &name());
     let known = log.known().await.unwrap();
     assert_eq!(known[0].frontier, Some(Position(BEFORE)));
+}
+
+/// Everything before `BEFORE` is stored, what follows was received and is not.
+fn unstored(running: &Running) -> Vec<(u64, u64)> {
+    let unstored = |fact: &Fact| match fact {
+        Fact::StoppedUnstored { stored, received, .. } => Some((stored.0, received.0)),
+        _ => None,
+    };
+    running.facts().iter().filter_map(unstored).collect()
+}
+
+#[tokio::test]
+async fn a_stream_over_a_store_that_does_not_answer_says_so_and_says_that_it_works_again() {
+    let scene = Scene::new().await;
+    scene.store.add(When::Every(Operation::Put), Fault::Hang);
+    scene.server.grow(AFTER);
+    let began = scene.shelf.clock.instant();
+    scene.until(|running| outages(running).len() == 2).await;
+    let took = scene.shelf.clock.instant() - began;
+    // After a minute, and five later; the simulated clock goes on while a busy machine lets the look wait.
+    assert!(took >= 6 * 60 * SECOND && took < 8 * 60 * SECOND, "{took:?}");
+    assert_eq!(scene.server.slot(), BEFORE);
+    // Its uploads hang for ever: the server ends the conversation.
+    scene.store.heal();
+    scene.server.hang_up(SourceErrorKind::Unreachable);
+    scene.until_stored(AFTER).await;
+    let over = |fact: &Fact| matches!(fact, Fact::OutageOver { .. });
+    assert!(scene.running.facts().iter().any(over));
+    scene.assert_whole(AFTER).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_stopped_over_a_store_that_does_not_answer_ends_within_half_a_minute() {
+    let scene = Scene::new().await;
+    let puts = scene.store.calls_of(Operation::Put);
+    scene.store.add(When::Every(Operation::Put), Fault::Hang);
+    scene.server.grow(AFTER);
+    scene.until(|_| scene.store.calls_of(Operation::Put) > puts).await;
+    let began = scene.shelf.clock.instant();
+    scene.running.ask_to_stop();
+    scene.until(Running::is_over).await;
+    let took = scene.shelf.clock.instant() - began;
+    assert!(took <= 30 * SECOND, "{took:?}");
+    let told = unstored(&scene.running);
+    assert!(
+        matches!(told[..], [(BEFORE, received)] if BEFORE < received && received <= AFTER),
+        "{told:?}"
+    );
+    let Scene {
+        shelf,
+        store,
+        server,
+        running,
+    } = scene;
+    let error = running.ended().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    assert_eq!(server.slot(), BEFORE, "the server keeps the rest");
+    store.heal();
+    let running = follow(&server, &shelf.open().await);
+    let again = Scene {
+        shelf,
+        store,
+        server,
+        running,
+    };
+    again.until_stored(AFTER).await;
+    again.assert_whole(AFTER).await;
 }

@@ -273,7 +273,7 @@ async fn a_stream_tells_how_far_it_stored_when_it_ends_and_misses_what_is_gone_w
     let back = Arc::new(FakeServer::new(4 * SMALL + 9000));
     follow(&shelf, &back, |_| back.slot() == 4 * SMALL + 9000).await;
     assert_eq!(verify(&shelf, Depth::Everything).await.findings, vec![]);
-    // What the last attachment resumed at is told once more when less is there.
+    // What the last attachment resumed at is told once more when less is there: stored again, it is no loss.
     let server = Arc::new(FakeServer::new(4 * SMALL + 9500));
     follow(&shelf, &server, |_| server.slot() == 4 * SMALL + 9500).await;
     shelf.remove(&format!("/{:016x}-", 3 * SMALL)).await;
@@ -282,8 +282,14 @@ async fn a_stream_tells_how_far_it_stored_when_it_ends_and_misses_what_is_gone_w
             shelf.memory.delete(&key).await.unwrap();
         }
     }
-    let lost = |fact: &Fact| matches!(fact, Fact::LogLost { from, .. } if from.0 == 3 * SMALL);
-    follow(&shelf, &server, |running| running.facts().iter().any(lost)).await;
+    let again = |fact: &Fact| matches!(fact, Fact::LogStoredAgain { from, to, .. } if (from.0, to.0) == (3 * SMALL, 4 * SMALL + 9500));
+    let lost = |fact: &Fact| matches!(fact, Fact::LogLost { .. });
+    follow(&shelf, &server, |running| {
+        assert!(!running.facts().iter().any(lost));
+        running.facts().iter().any(again)
+    })
+    .await;
+    assert_eq!(verify(&shelf, Depth::Everything).await.findings, vec![]);
 }
 
 /// Streams until this holds.

@@ -4,9 +4,11 @@
 //! Time is simulated. Not here: log that the server no longer has (gap).
 
 use crate::fake::{FakeServer, SEGMENT, follow};
+use crate::lost_end::verify;
 use crate::shelf::{Shelf, log_bytes, name, range_of};
 use backstay_clock::Clock;
 use backstay_engine::Fact;
+use backstay_engine::jobs::verify::Depth;
 use backstay_repository::{KeysFate, KeysGone, LogStore, gaps, stretches};
 use backstay_scenarios::Running;
 use backstay_source::SourceErrorKind;
@@ -297,5 +299,42 @@ async fn a_clock_that_leaps_over_the_age_of_an_epoch_gives_the_stream_new_keys_a
     scene.pass(90).await;
     assert_eq!(scene.lost(), []);
     assert!(scene.shelf.names("/keys/orders/").len() > epochs);
+    scene.assert_whole().await;
+}
+
+/// A stream is killed, and its newest range is cut to nothing; the next stream follows the same server.
+async fn again_after_a_cut(end: u64) -> (Scene, LogRange) {
+    let scene = Scene::new().await;
+    scene.pass(3).await;
+    let Scene { shelf, running, .. } = scene;
+    running.kill().await;
+    let ranges = shelf.names("/live/").into_iter();
+    let ranges = ranges.filter_map(|key| Some((range_of(key.as_str())?, key)));
+    let (newest, key) = ranges.filter(|(range, _)| !range.is_mark()).max().unwrap();
+    shelf.change(&key, Vec::clear);
+    let server = Arc::new(FakeServer::promoted(1, 0, newest.to.0, SEGMENT, end));
+    (Scene::over(shelf, server).await, newest)
+}
+
+fn stored_again(running: &Running) -> Vec<LogRange> {
+    let again = |fact: &Fact| match fact {
+        Fact::LogStoredAgain { from, to, .. } => LogRange::new(*from, *to),
+        _ => None,
+    };
+    running.facts().iter().filter_map(again).collect()
+}
+
+#[tokio::test]
+async fn a_newest_range_that_was_cut_to_nothing_is_stored_again_and_no_loss() {
+    let end = 4 * SEGMENT + 9000;
+    let (scene, newest) = again_after_a_cut(end).await;
+    scene.until(|_| scene.server.slot() == end).await;
+    assert_eq!(stored_again(&scene.running), [newest]);
+    assert_eq!(scene.lost(), []);
+    assert_eq!(scene.gaps().await, []);
+    let verified = verify(&scene.shelf, Depth::Everything).await;
+    assert_eq!(verified.findings, vec![]);
+    scene.pass(70).await;
+    assert_eq!((stored_again(&scene.running).len(), scene.lost()), (1, vec![]));
     scene.assert_whole().await;
 }

@@ -31,6 +31,7 @@ mod other_engines;
 mod outage;
 mod python;
 mod refusals;
+mod replaced;
 mod rivals;
 mod scratch;
 mod shelf;

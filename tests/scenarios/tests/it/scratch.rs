@@ -39,7 +39,7 @@ async fn a_backup_whose_scratch_fails_commits_no_head_and_the_next_one_is_whole(
     }
     let error = commits_nothing(&world, &server, &full).await;
     assert!(error.to_string().contains("No space left"), "{error}");
-    assert_eq!(error.kind(), ErrorKind::Other);
+    assert_eq!(error.kind(), ErrorKind::Refused);
 
     let scratch = room.dir("scratch");
     world

@@ -143,7 +143,7 @@ fn digest_of(path: &Path) -> io::Result<backstay_repository::Sha256> {
 
 fn local(destination: &Path, error: &io::Error) -> EngineError {
     SourceError::new(
-        SourceErrorKind::Local,
+        SourceErrorKind::of_local(error),
         format!("cannot write {}: {error}", destination.display()),
         "make room there, and let the server's user write",
     )

@@ -6,15 +6,15 @@
 use super::attach::{Attaching, Lineages, Overlap, preceding, record};
 use super::cadence::{Due, Moments};
 use super::company::{Company, tell_apart};
-use super::look::{Looked, look, look_last, tell, tell_keys};
+use super::look::{Looked, look, look_last, tell, tell_keys, upload};
 use super::own::place;
 use super::presence::Presence;
-use super::said::{tell_attached, tell_lost, tell_rivals, tell_taken_over};
+use super::said::{tell_attached, tell_lost, tell_rivals, tell_stored, tell_stored_again, tell_taken_over};
+use super::standing::Standing;
 use super::told::Telling;
 use super::{Left, Origin, Progress, StreamJob, Wish, stop_wished};
 use crate::supervisor::Supervisor;
 use crate::{EngineError, Fact};
-use backstay_repository::layout::Level;
 use backstay_repository::{
     AttachReason, Compared, LogStore, LogWriter, Parent, RepositoryError, Stored, Twins, Upload, Wanted,
     history_digest, new_lineage,
@@ -44,6 +44,7 @@ pub(crate) struct Attachment<'a> {
     company: Company,
     began: Position,
     presence: &'a mut Presence,
+    standing: &'a Standing,
     /// Epochs whose keys are known to be lost.
     keyless: BTreeSet<EpochId>,
     progress: Progress,
@@ -60,7 +61,7 @@ impl<'a> Attachment<'a> {
         job: &'a StreamJob,
         source: &dyn LogSource,
         (origin, own): (Origin, Option<Branch>),
-        presence: &'a mut Presence,
+        (presence, standing): (&'a mut Presence, &'a Standing),
     ) -> Result<Attachment<'a>, EngineError> {
         let identity = job.source.identify().await?;
         let log = LogStore::new(&job.repository, identity.engine, &job.name);
@@ -86,7 +87,7 @@ impl<'a> Attachment<'a> {
         if is_first {
             tell_taken_over(job, source);
         }
-        let begun = Self::begin(job, log, reader, (attaching, preceding), presence).await;
+        let begun = Self::begin(job, log, reader, (attaching, preceding), (presence, standing)).await;
         if begun.is_err() && is_first {
             forget(source).await;
         }
@@ -98,14 +99,15 @@ impl<'a> Attachment<'a> {
         log: LogStore,
         reader: Box<dyn LogReader>,
         (attaching, preceding): (Attaching, Preceding),
-        presence: &'a mut Presence,
+        (presence, standing): (&'a mut Presence, &'a Standing),
     ) -> Result<Attachment<'a>, EngineError> {
         let start = reader.start().clone();
         let repository = &job.repository;
         let epoch = repository.new_id("log")?;
         let writer =
             LogWriter::begin(repository, log.place().clone(), attaching.branch, epoch.clone()).await?;
-        tell_lost(job, &log, (attaching.branch, start.from), presence).await?;
+        let first = attaching.frontier.unwrap_or(start.from);
+        tell_lost(job, &log, (attaching.branch, first), &start, presence).await?;
         let (id, now) = (repository.new_id("attach")?, repository.now());
         record(&log, &attaching, &start.identity, &epoch, start.from, id, now).await?;
         let overlap = match attaching.frontier {
@@ -119,11 +121,16 @@ impl<'a> Attachment<'a> {
         let mut keyless = BTreeSet::new();
         let stored = log.ranges(&attaching.branch, None).await?;
         tell_keys(job, log.keep_keys(&stored, None).await?, &mut keyless);
-        let instant = repository.clock().instant();
+        let (instant, began) = (
+            repository.clock().instant(),
+            attaching.frontier.unwrap_or(start.from),
+        );
+        standing.attached(instant, began);
         let moments = Moments {
             unsent_since: None,
             unsettled_since: None,
             marked_at: instant,
+            whose_at: Some(instant),
         };
         Ok(Attachment {
             job,
@@ -137,8 +144,9 @@ impl<'a> Attachment<'a> {
             looks: Supervisor::new(),
             comparisons: Supervisor::new(),
             company: Company::default(),
-            began: attaching.frontier.unwrap_or(start.from),
+            began: first,
             presence,
+            standing,
             keyless,
             progress: Progress::Nothing,
             reached: BTreeMap::new(),
@@ -175,7 +183,7 @@ impl<'a> Attachment<'a> {
         self.comparisons.stop().await;
         if matches!(left, Ok(Left::Stopped | Left::EpochOver)) {
             let epoch = self.writer.epoch().clone();
-            look_last(self.job, &self.log, epoch, (self.presence, &mut self.keyless)).await;
+            look_last(self.job, &self.log, epoch, (self.presence, &mut self.keyless)).await?;
         }
         if left.is_err() {
             self.uploads.stop().await;
@@ -277,6 +285,7 @@ impl<'a> Attachment<'a> {
             self.presence.begins(self.writer.branch(), piece.begins, now);
         }
         self.writer.append(piece.begins, piece.bytes, piece.facts)?;
+        self.standing.received(now, (ends, self.writer.state().durable));
         self.moments.unsent_since.get_or_insert(now);
         self.moments.unsettled_since.get_or_insert(now);
         let full = self.writer.unsettled() >= backstay_repository::SETTLED_BYTES_MAX;
@@ -350,6 +359,9 @@ impl<'a> Attachment<'a> {
     }
 
     fn store_settled(&mut self, amount: Amount) -> Result<(), EngineError> {
+        if amount == Amount::Everything {
+            self.moments.whose_at = None;
+        }
         loop {
             let state = self.writer.state();
             let at_border = state.appended.0.is_multiple_of(self.file_size);
@@ -389,14 +401,17 @@ impl<'a> Attachment<'a> {
         Ok(())
     }
 
-    fn start(&mut self, upload: Upload) {
-        self.uploads.start("upload of log", upload.run());
+    fn start(&mut self, range: Upload) {
+        let now = self.job.repository.clock().instant();
+        let whose = self.moments.whose(now, &self.job.cadence);
+        self.uploads
+            .start("upload of log", upload(range, self.log.clone(), whose));
     }
 
     async fn complete(&mut self, stored: Stored) -> Result<(), EngineError> {
         let before = self.writer.state().durable;
         let durable = self.writer.complete(&stored);
-        self.tell_stored(&stored);
+        tell_stored(self.job, self.standing, &stored, durable.position());
         if !stored.range.is_mark() {
             self.company.stored();
         }
@@ -405,6 +420,7 @@ impl<'a> Attachment<'a> {
             false => Progress::Something,
         });
         self.presence.reaches(durable.position());
+        tell_stored_again(self.job, self.presence);
         if self.writer.state().appended != Position::default() {
             self.reached.insert(self.writer.branch(), durable.position());
             self.reader.confirm(&durable).await?;
@@ -421,20 +437,6 @@ impl<'a> Attachment<'a> {
             self.indexes.start("upload of a log index", index.run());
         }
         Ok(())
-    }
-
-    fn tell_stored(&self, stored: &Stored) {
-        let level = match stored.level {
-            _ if stored.range.is_mark() => "mark",
-            Level::Live => "live",
-            Level::Settled => "settled",
-            Level::Held => "held",
-        };
-        self.job.observer.observe(&Fact::RangeStored {
-            level,
-            from: stored.range.from,
-            to: stored.range.to,
-        });
     }
 
     /// Says goodbye to the source. Everything is stored and confirmed.

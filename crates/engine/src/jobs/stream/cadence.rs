@@ -13,6 +13,8 @@ pub struct Cadence {
     pub settle_every: Duration,
     /// What this stream stored is compared this often with what another one stored at the same positions.
     pub compare_every: Duration,
+    /// Whether the repository is still the one that was opened is asked at least this often while something is stored.
+    pub whose_every: Duration,
     /// A time mark is written at least this often when nothing else carries one.
     pub mark_every: Duration,
     /// Live and settled ranges being stored at the same time.
@@ -29,6 +31,7 @@ impl Default for Cadence {
             live_after: Duration::from_secs(5),
             settle_every: Duration::from_secs(3600),
             compare_every: Duration::from_secs(60),
+            whose_every: Duration::from_secs(60),
             mark_every: Duration::from_secs(60),
             uploads_max: 4,
             held_max: 48 << 20,
@@ -59,6 +62,15 @@ pub(crate) struct Moments {
     pub unsettled_since: Option<Duration>,
     /// When the last mark was stored.
     pub marked_at: Duration,
+    /// When it was asked last whether the repository is still the one that was opened; none: the next upload asks.
+    pub whose_at: Option<Duration>,
+}
+
+/// Whether an upload asks for `repository.json` before it counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Asked,
+    Known,
 }
 
 impl Moments {
@@ -71,6 +83,16 @@ impl Moments {
             .unsettled_since
             .map(|since| (since + cadence.settle_every, Due::Settle));
         [live, settle].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether an upload that begins now asks whose the repository is.
+    pub fn whose(&mut self, now: Duration, cadence: &Cadence) -> Whose {
+        let is_known = |at: Duration| now.saturating_sub(at) < cadence.whose_every;
+        if self.whose_at.is_some_and(is_known) {
+            return Whose::Known;
+        }
+        self.whose_at = Some(now);
+        Whose::Asked
     }
 
     /// Whether a mark is due.
@@ -91,6 +113,7 @@ mod tests {
             unsent_since: Some(seconds(10)),
             unsettled_since: Some(seconds(0)),
             marked_at: seconds(0),
+            whose_at: None,
         };
         assert_eq!(moments.next(&cadence), Some((seconds(15), Due::Live)));
         moments.unsent_since = None;
@@ -98,5 +121,9 @@ mod tests {
         moments.unsettled_since = None;
         assert_eq!(moments.next(&cadence), None);
         assert!(!moments.mark_is_due(seconds(59), &cadence) && moments.mark_is_due(seconds(60), &cadence));
+        let asked: Vec<u64> = (0..150)
+            .filter(|now| moments.whose(seconds(*now), &cadence) == Whose::Asked)
+            .collect();
+        assert_eq!(asked, [0, 60, 120]);
     }
 }

@@ -5,9 +5,13 @@
 //! Not here: when to look, and which loss is new (stream::presence).
 
 use super::StreamJob;
+use super::cadence::Whose;
 use super::presence::Presence;
+use crate::EngineError;
 use crate::Fact;
-use backstay_repository::{KeysFate, KeysGone, LogStore, RepositoryError, missing, stretches};
+use backstay_repository::{
+    KeysFate, KeysGone, LogStore, RepositoryError, Stored, Upload, missing, stretches,
+};
 use backstay_terms::{Branch, EpochId, LogRange};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,6 +38,8 @@ pub(super) async fn look(
     held: LogRange,
     running: EpochId,
 ) -> Result<Looked, RepositoryError> {
+    // Keys are put back into their own repository alone.
+    log.repository().refuse_if_replaced().await?;
     let stored = log.ranges(&branch, Some(held.from)).await?;
     let covered = stretches(stored.iter().map(|stored| &stored.name.range));
     Ok(Looked {
@@ -43,30 +49,44 @@ pub(super) async fn look(
     })
 }
 
+/// Stores a range. Before it counts as stored, and so before anything after it can be confirmed, the repository is asked for.
+pub(super) async fn upload(upload: Upload, log: LogStore, whose: Whose) -> Result<Stored, RepositoryError> {
+    let stored = upload.run().await?;
+    if whose == Whose::Asked {
+        log.repository().refuse_if_replaced().await?;
+    }
+    Ok(stored)
+}
+
 /// Looks once more before this process, the only one that can put its keys back, forgets them. A store that does not answer holds
 /// nobody up: everything is stored.
+///
+/// # Errors
+/// Another repository lies there by now.
 pub(super) async fn look_last(
     job: &StreamJob,
     log: &LogStore,
     running: EpochId,
     (presence, keyless): (&mut Presence, &mut BTreeSet<EpochId>),
-) {
+) -> Result<(), EngineError> {
     let clock = job.repository.clock();
     let held = presence.look(clock.instant());
     let Some((branch, held)) = held.filter(|(_, held)| !held.is_mark()) else {
-        return;
+        return Ok(());
     };
     let looked = tokio::select! {
         looked = look(log.clone(), branch, held, running) => looked,
         () = clock.sleep(LAST_LOOK_MAX) => {
             warn!("the store does not answer: whether what was stored is still there is not known");
-            return;
+            return Ok(());
         }
     };
-    match looked {
+    match looked.map_err(EngineError::from) {
         Ok(looked) => tell(job, looked, (presence, keyless)),
+        Err(error) if error.is_replaced() => return Err(error),
         Err(error) => warn!(%error, "whether what was stored is still there is not known"),
     }
+    Ok(())
 }
 
 /// Tells what a look found.

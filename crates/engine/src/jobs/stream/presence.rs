@@ -5,6 +5,7 @@
 //! Not here: listing the names (stream::attachment), log that was stored before this process (backstay-engine::plan).
 
 use super::cadence::{Cadence, Due};
+use crate::plan::LostLog;
 use backstay_terms::{Branch, LogRange, Position};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Presence {
     lost: Vec<LogRange>,
     /// What was told already by whoever attached.
     told: Vec<LogRange>,
+    /// What is lost, and the source still has: it is being stored again.
+    again: Vec<LostLog>,
 }
 
 impl Presence {
@@ -37,6 +40,7 @@ impl Presence {
                 looked_at: now,
                 lost: Vec::new(),
                 told: std::mem::take(&mut self.told),
+                again: std::mem::take(&mut self.again),
             };
         }
     }
@@ -63,6 +67,20 @@ impl Presence {
             (held.from, self.since) = (held.to, now);
         }
         self.held
+    }
+
+    /// An attachment stores this again.
+    pub fn comes_again(&mut self, again: Vec<LostLog>) {
+        self.again = again;
+    }
+
+    /// What of that is stored by now; each is given out once.
+    pub fn stored_again(&mut self) -> Vec<LostLog> {
+        let is_held = |loss: &mut LostLog| {
+            let held = self.held.filter(|(branch, _)| *branch == loss.branch);
+            held.is_some_and(|(_, held)| held.from <= loss.range().from && loss.to <= held.to)
+        };
+        self.again.extract_if(.., is_held).collect()
     }
 
     /// It was told that this is lost.

@@ -1,27 +1,38 @@
-//! What an attachment says when it begins: where it attached, what is lost, which lineages contest the present one.
+//! What an attachment says: where it attached, what is lost, which lineages contest the present one, what it stored.
 //!
-//! Not here: run records (told), what is found while it follows (attachment, company).
+//! Not here: run records (told), what is found while it follows (attachment, company), outages (watching).
 
 use super::StreamJob;
 use super::attach::Attaching;
 use super::presence::Presence;
+use super::standing::Standing;
+use super::watching::tell_over;
 use crate::jobs::losses::{remember, remembered};
-use crate::plan::{lost_at_attach, missed_since, present, rivals, stored_chain, told_once};
+use crate::plan::{LostLog, lost_at_attach, missed_since, present, rivals, stored_chain, told_once};
 use crate::{EngineError, Fact};
-use backstay_repository::{AttachReason, LogStore};
-use backstay_source::LogSource;
+use backstay_repository::layout::Level;
+use backstay_repository::{AttachReason, LogStore, Stored};
+use backstay_source::{LogSource, LogStart};
 use backstay_terms::{Branch, LogRange, Position};
 use std::collections::BTreeSet;
 
 /// Says what of the stored log is gone, and remembers it: once this attachment is recorded, what is stored looks whole again.
+/// What the source still has from `first` on, where this attachment begins to store, is no loss: it is stored again.
 pub(super) async fn tell_lost(
     job: &StreamJob,
     log: &LogStore,
-    begins: (Branch, Position),
+    (branch, first): (Branch, Position),
+    start: &LogStart,
     presence: &mut Presence,
 ) -> Result<(), EngineError> {
     let (repository, now) = (&job.repository, job.repository.now());
-    let mut lost = lost_at_attach(log, begins, now).await?;
+    let lost = lost_at_attach(log, (branch, start.from), now).await?;
+    let end = start.identity.place.position;
+    let is_there = |loss: &LostLog| {
+        loss.branch == branch && loss.from.is_some_and(|from| first <= from) && loss.to <= end
+    };
+    let (again, mut lost): (Vec<_>, Vec<_>) = lost.into_iter().partition(is_there);
+    presence.comes_again(again);
     if lost.is_empty() {
         return Ok(());
     }
@@ -89,4 +100,32 @@ pub(super) fn tell_attached(job: &StreamJob, attaching: &Attaching, from: Positi
     }
     job.observer
         .observe(&Fact::StreamAttached { branch, from, reason });
+}
+
+pub(super) fn tell_stored(job: &StreamJob, standing: &Standing, stored: &Stored, durable: Position) {
+    let level = match stored.level {
+        _ if stored.range.is_mark() => "mark",
+        Level::Live => "live",
+        Level::Settled => "settled",
+        Level::Held => "held",
+    };
+    job.observer.observe(&Fact::RangeStored {
+        level,
+        from: stored.range.from,
+        to: stored.range.to,
+    });
+    let repository = &job.repository;
+    let now = (repository.clock().instant(), repository.now());
+    if let Some(lasted) = standing.stored(now, durable) {
+        tell_over(job, lasted);
+    }
+}
+
+/// Says what was damaged or gone, once it is stored again.
+pub(super) fn tell_stored_again(job: &StreamJob, presence: &mut Presence) {
+    for loss in presence.stored_again() {
+        let LogRange { from, to } = loss.range();
+        let by = loss.by;
+        job.observer.observe(&Fact::LogStoredAgain { from, to, by });
+    }
 }
