@@ -312,7 +312,7 @@ async fn log_that_only_live_ranges_hold_is_named_after_a_day_with_the_day_of_its
 async fn a_store_that_cannot_be_asked_is_an_error_and_no_finding() {
     use backstay_store::faults::{Fault, FaultKind, FaultyStore, When};
     let shelf = shelf().await;
-    for call in 4..40 {
+    for call in 5..40 {
         for kind in [
             FaultKind::Unreachable,
             FaultKind::PermissionDenied,

@@ -78,7 +78,7 @@ impl Store for Forgetful {
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
-        Err(not_here(Call::on_key(Operation::Head, key)))
+        Ok(meta(key, self.kept(Operation::Head, key)?.len() as u64))
     }
 
     async fn list_page(
