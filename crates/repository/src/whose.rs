@@ -22,13 +22,13 @@ struct Stranger {
 }
 
 impl Repository {
-    /// Refuses if `repository.json` is gone by now, names another repository, or cannot be read as what it was. One read.
+    /// Refuses if `repository.json` is gone by now, names another repository, or cannot be read as what it was.
     pub async fn refuse_if_replaced(&self) -> Result<(), RepositoryError> {
         let what = match read_info(self.store()).await {
             Ok(info) if info.repository == self.id() => return Ok(()),
             Ok(info) => format!("repository.json says that this is repository {}", info.repository),
             Err(RepositoryError::Absent) => "repository.json is gone".to_owned(),
-            Err(error @ (RepositoryError::Malformed { .. } | RepositoryError::NewerFormat { .. })) => {
+            Err(error @ (RepositoryError::NoIdentity { .. } | RepositoryError::NewerFormat { .. })) => {
                 error.to_string()
             }
             Err(error) => return Err(error),

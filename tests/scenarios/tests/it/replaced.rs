@@ -44,12 +44,16 @@ impl Scene {
         self.running.until_while(|| clock.advance(SECOND), holds).await;
     }
 
-    /// `repository.json` names another repository now, in the same format.
-    fn change_the_id(&self) {
+    fn change_identity(&self, change: impl Fn(&mut Vec<u8>)) {
         let [info] = &self.shelf.names("repository.json")[..] else {
             panic!("there is one")
         };
-        self.shelf.change(info, |body| {
+        self.shelf.change(info, change);
+    }
+
+    /// `repository.json` names another repository now, in the same format.
+    fn change_the_id(&self) {
+        self.change_identity(|body| {
             let mut info: serde_json::Value = serde_json::from_slice(body).unwrap();
             info["repository"] = "0123456789abcdef0123456789abcdef".into();
             *body = serde_json::to_vec(&info).unwrap();
@@ -127,5 +131,14 @@ async fn a_stream_that_is_stopped_over_another_repository_does_not_say_that_ever
     let scene = Scene::new().await;
     scene.change_the_id();
     assert_refused(scene.running.stop().await, "0123456789abcdef0123456789abcdef");
+    assert_eq!(scene.server.slot(), BEFORE);
+}
+
+#[tokio::test]
+async fn a_stream_ends_where_nothing_says_any_more_which_repository_it_is() {
+    let scene = Scene::new().await;
+    scene.change_identity(|body| body.truncate(20));
+    let said = "does not say which repository this is: EOF while parsing a string at line 1 column 20";
+    assert_refused(scene.running.stop().await, said);
     assert_eq!(scene.server.slot(), BEFORE);
 }
