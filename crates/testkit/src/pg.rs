@@ -88,6 +88,7 @@ impl Default for PgOptions {
 pub struct PgServer {
     room: Room,
     data: PathBuf,
+    listen: Listen,
     port: u16,
     programs: Option<PathBuf>,
     child: Option<Child>,
@@ -105,6 +106,7 @@ impl PgServer {
         let data = room.path().join("data");
         cluster::make(&room, &data, &options);
         let mut server = Self {
+            listen: options.listen,
             port: port(options.listen),
             room,
             data,
@@ -122,6 +124,7 @@ impl PgServer {
         let room = Room::new();
         room.owner().take(data)?;
         let mut server = Self {
+            listen: Listen::SocketOnly,
             port: port(Listen::SocketOnly),
             room,
             data: data.to_owned(),
@@ -160,6 +163,7 @@ impl PgServer {
 
     async fn start_beside(&self, room: Room, data: PathBuf) -> Self {
         let mut server = Self {
+            listen: Listen::SocketOnly,
             port: port(Listen::SocketOnly),
             room,
             data,
@@ -323,8 +327,14 @@ impl PgServer {
         Ok(())
     }
 
-    fn place(&self) -> [String; 2] {
+    /// On the command line: the files of a restored directory say nothing of where it may listen, or something else.
+    fn place(&self) -> [String; 3] {
+        let addresses = match self.listen {
+            Listen::SocketOnly => "",
+            Listen::Loopback => "127.0.0.1",
+        };
         [
+            format!("listen_addresses={addresses}"),
             format!("port={}", self.port),
             format!("unix_socket_directories={}", self.socket_dir().display()),
         ]
@@ -402,12 +412,7 @@ impl PgServer {
     }
 
     fn write_conf(&self, options: &PgOptions) {
-        let listen = match options.listen {
-            Listen::SocketOnly => "listen_addresses = ''",
-            Listen::Loopback => "listen_addresses = '127.0.0.1'",
-        };
         let mut conf = vec![
-            listen,
             "fsync = off",
             "shared_buffers = 16MB",
             "max_wal_senders = 10",

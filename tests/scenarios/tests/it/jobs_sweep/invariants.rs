@@ -7,12 +7,17 @@ use super::conversation::{Conversation, SEGMENT};
 use super::process::{Ledger, Scene, name};
 use backstay_engine::plan::Catalog;
 use backstay_repository::{BaseReader, Digest, LogStore, PackReading, Repository, RepositoryError, Sha256};
-use backstay_store::MemoryImage;
-use backstay_terms::{EngineKind, LogRange, Position};
+use backstay_store::{Key, MemoryImage};
+use backstay_terms::{BackupId, EngineKind, LogRange, Position};
+use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// What every whole copy of the recorded base holds: file by file its digest.
 pub type Content = BTreeMap<String, Sha256>;
+
+/// Parts of backups whose files were found to be those of the recorded server.
+static WHOLE: Mutex<BTreeMap<BackupId, Vec<(Key, Bytes)>>> = Mutex::new(BTreeMap::new());
 
 /// What must be true of everything that can be seen.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ impl Examiner<'_> {
             Err(RepositoryError::Absent) if self.nothing_was_said() => return Vec::new(),
             Err(error) => return vec![format!("OPEN: {error}")],
         };
-        let mut found = self.backups(&repository, removal).await;
+        let mut found = self.backups(scene, &repository, removal).await;
         found.extend(self.ranges(&repository).await);
         found.extend(self.reported(&repository).await);
         found
@@ -63,7 +68,7 @@ impl Examiner<'_> {
     }
 
     /// REPO-4: a head that can be seen is a backup that can be read whole; what was committed can be seen.
-    async fn backups(&self, repository: &Repository, removal: Removal) -> Vec<String> {
+    async fn backups(&self, scene: &Scene, repository: &Repository, removal: Removal) -> Vec<String> {
         let mut found = Vec::new();
         let heads = match repository.heads(EngineKind::Postgres, &name()).await {
             Ok(heads) => heads,
@@ -80,7 +85,7 @@ impl Examiner<'_> {
         }
         for head in heads {
             let whole = match BaseReader::open(repository, &head.place()).await {
-                Ok(base) => self.is_whole(&base).await,
+                Ok(base) => self.is_whole(scene, &head.backup, &base).await,
                 Err(error) => Err(error.to_string()),
             };
             if let Err(what) = whole {
@@ -90,11 +95,18 @@ impl Examiner<'_> {
         found
     }
 
-    async fn is_whole(&self, base: &BaseReader) -> Result<(), String> {
-        match &content(base).await? == self.content {
-            true => Ok(()),
-            false => Err("its files are not those of the recorded server".to_owned()),
+    /// Parts that were read once and are the same bytes still are not read again.
+    async fn is_whole(&self, scene: &Scene, backup: &BackupId, base: &BaseReader) -> Result<(), String> {
+        let parts = scene.objects(&format!("/{backup}/"));
+        let known = || WHOLE.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().get(backup) == Some(&parts) {
+            return Ok(());
         }
+        if &content(base).await? != self.content {
+            return Err("its files are not those of the recorded server".to_owned());
+        }
+        known().insert(backup.clone(), parts);
+        Ok(())
     }
 
     /// LIN-1 and LOG-2: a range belongs to a recorded lineage and holds the bytes of its own timeline.

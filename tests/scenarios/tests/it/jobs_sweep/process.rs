@@ -19,6 +19,7 @@ use backstay_store::faults::{CrashPlan, CrashStore};
 use backstay_store::{Key, MemoryImage, MemoryStore, Store};
 use backstay_terms::{EngineKind, Position, RetentionClass, SourceName};
 use backstay_testkit::pg::Room;
+use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -86,11 +87,16 @@ impl Scene {
         Scene::at(SimClock::starting_at(self.clock.now()), self.memory.snapshot())
     }
 
-    /// The objects whose name contains this.
+    /// The names that contain this.
     pub fn names(&self, part: &str) -> Vec<Key> {
+        self.objects(part).into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// The objects whose name contains this.
+    pub fn objects(&self, part: &str) -> Vec<(Key, Bytes)> {
         let image = self.memory.snapshot();
-        let names = image.objects().map(|(key, _)| key.clone());
-        names.filter(|key| key.as_str().contains(part)).collect()
+        let named = image.objects().filter(|(key, _)| key.as_str().contains(part));
+        named.map(|(key, body)| (key.clone(), body.clone())).collect()
     }
 
     pub async fn open(&self, keys: &[u8]) -> Result<Repository, RepositoryError> {
