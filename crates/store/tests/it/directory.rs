@@ -10,7 +10,7 @@ use std::time::Duration;
 use backstay_clock::{SimClock, SystemClock};
 use backstay_store::directory::Swept;
 use backstay_store::directory::sim::{HardLinks, SimDisk};
-use backstay_store::{Created, LocalDirectory, Prefix, Store, StoreError, list_all};
+use backstay_store::{Created, Key, LocalDirectory, Prefix, Store, StoreError, list_all};
 use bytes::Bytes;
 use rustix::io::Errno;
 
@@ -26,6 +26,23 @@ async fn names(store: &LocalDirectory, below: &str) -> Vec<String> {
     listed.into_iter().map(|object| object.key.to_string()).collect()
 }
 
+/// Every call on this name says that no object lies there.
+async fn is_no_object(store: &LocalDirectory, name: &Key) {
+    let refused = [
+        store.get(name).await.map(drop),
+        store.get_range(name, 0..1).await.map(drop),
+        store.get_range(name, 1..2).await.map(drop),
+        store.head(name).await.map(drop),
+        store.put_if_absent(name, Bytes::from("x")).await.map(drop),
+    ];
+    for answer in refused {
+        assert!(
+            matches!(answer, Err(StoreError::NotAnObject { .. })),
+            "{name}: {answer:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn no_call_follows_a_symbolic_link_out_of_the_root() {
     let (scratch, outside) = (Scratch::new(), Scratch::new());
@@ -34,19 +51,7 @@ async fn no_call_follows_a_symbolic_link_out_of_the_root() {
     symlink(outside.path().join("secret"), scratch.path().join("file")).unwrap();
     let store = open(&scratch).await;
     for name in ["folder/secret", "file", "folder/new"] {
-        let name = key(name);
-        let refused = [
-            store.get(&name).await.map(drop),
-            store.get_range(&name, 0..1).await.map(drop),
-            store.head(&name).await.map(drop),
-            store.put_if_absent(&name, Bytes::from("x")).await.map(drop),
-        ];
-        for answer in refused {
-            assert!(
-                matches!(answer, Err(StoreError::NotAnObject { .. })),
-                "{name}: {answer:?}"
-            );
-        }
+        is_no_object(&store, &key(name)).await;
     }
     assert!(store.delete(&key("folder/secret")).await.is_err());
     assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
@@ -200,20 +205,7 @@ async fn what_lies_in_the_place_of_an_object_and_is_none_holds_nobody_up() {
     std::fs::create_dir_all(at("folder/empty")).unwrap();
     let store = open(&scratch).await;
     for name in ["pipe", "socket"] {
-        let name = key(name);
-        let refused = [
-            store.get(&name).await.map(drop),
-            store.get_range(&name, 0..1).await.map(drop),
-            store.get_range(&name, 1..2).await.map(drop),
-            store.head(&name).await.map(drop),
-            store.put_if_absent(&name, Bytes::from("x")).await.map(drop),
-        ];
-        for answer in refused {
-            assert!(
-                matches!(answer, Err(StoreError::NotAnObject { .. })),
-                "{name}: {answer:?}"
-            );
-        }
+        is_no_object(&store, &key(name)).await;
     }
     assert_eq!(names(&store, "").await, Vec::<String>::new());
     assert_eq!(store.passed_over(), ["pipe", "socket"]);
